@@ -1,0 +1,465 @@
+//! config.json as its author wrote it, typed.
+//!
+//! Only what judgement looks at is typed here; every other property stays in the document and goes to the
+//! engine as it came. Names are those of the runtime-spec 1.3 (config.md, config-linux.md). Values that the
+//! spec enumerates stay strings: an unknown one is a finding with a place, never a parse error without one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::given::Given;
+
+/// The whole of config.json (config.md).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // each field is the spec's property of the same name
+pub struct Config {
+    pub oci_version: String,
+    #[serde(default)]
+    pub root: Given<Root>,
+    #[serde(default)]
+    pub process: Given<Process>,
+    #[serde(default)]
+    pub hostname: Given<String>,
+    #[serde(default)]
+    pub domainname: Given<String>,
+    #[serde(default)]
+    pub mounts: Given<Vec<Mount>>,
+    #[serde(default)]
+    pub hooks: Given<Hooks>,
+    #[serde(default)]
+    pub annotations: Given<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub linux: Given<Linux>,
+}
+
+/// `root` (config.md, "Root").
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs)]
+pub struct Root {
+    pub path: String,
+    #[serde(default)]
+    pub readonly: Given<bool>,
+}
+
+/// `process` (config.md, "Process").
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Process {
+    #[serde(default)]
+    pub terminal: Given<bool>,
+    #[serde(default)]
+    pub console_size: Given<ConsoleSize>,
+    #[serde(default)]
+    pub user: Given<User>,
+    #[serde(default)]
+    pub args: Given<Vec<String>>,
+    #[serde(default)]
+    pub env: Given<Vec<String>>,
+    pub cwd: String,
+    #[serde(default)]
+    pub capabilities: Given<Capabilities>,
+    #[serde(default)]
+    pub rlimits: Given<Vec<Rlimit>>,
+    #[serde(default)]
+    pub no_new_privileges: Given<bool>,
+    #[serde(default)]
+    pub apparmor_profile: Given<String>,
+    #[serde(default)]
+    pub selinux_label: Given<String>,
+    #[serde(default)]
+    pub oom_score_adj: Given<i64>,
+    #[serde(default)]
+    pub scheduler: Given<serde_json::Value>,
+    #[serde(default)]
+    pub io_priority: Given<serde_json::Value>,
+    #[serde(default, rename = "execCPUAffinity")]
+    pub exec_cpu_affinity: Given<serde_json::Value>,
+}
+
+/// `process.consoleSize`, in characters.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[allow(missing_docs)]
+pub struct ConsoleSize {
+    pub height: u16,
+    pub width: u16,
+}
+
+/// `process.user` (config.md, "User", POSIX).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct User {
+    #[serde(default)]
+    pub uid: Given<u32>,
+    #[serde(default)]
+    pub gid: Given<u32>,
+    #[serde(default)]
+    pub umask: Given<u32>,
+    #[serde(default)]
+    pub additional_gids: Given<Vec<u32>>,
+    #[serde(default)]
+    pub username: Given<String>,
+}
+
+impl User {
+    /// The user id; the spec requires it, and Go's engines omit it where it is 0.
+    pub fn uid(&self) -> u32 {
+        self.uid.value().copied().unwrap_or(0)
+    }
+
+    /// The group id; 0 where an engine omitted it.
+    pub fn gid(&self) -> u32 {
+        self.gid.value().copied().unwrap_or(0)
+    }
+}
+
+/// `process.capabilities` (config.md, "Linux Process"). Names as written, such as `CAP_CHOWN`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct Capabilities {
+    #[serde(default)]
+    pub bounding: Given<Vec<String>>,
+    #[serde(default)]
+    pub effective: Given<Vec<String>>,
+    #[serde(default)]
+    pub inheritable: Given<Vec<String>>,
+    #[serde(default)]
+    pub permitted: Given<Vec<String>>,
+    #[serde(default)]
+    pub ambient: Given<Vec<String>>,
+}
+
+impl Capabilities {
+    /// The five sets under their names in the spec.
+    pub fn sets(&self) -> [(&'static str, &Given<Vec<String>>); 5] {
+        [
+            ("bounding", &self.bounding),
+            ("effective", &self.effective),
+            ("inheritable", &self.inheritable),
+            ("permitted", &self.permitted),
+            ("ambient", &self.ambient),
+        ]
+    }
+}
+
+/// An element of `process.rlimits`.
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs)]
+pub struct Rlimit {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// An element of `mounts` (config.md, "Mounts").
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Mount {
+    pub destination: String,
+    #[serde(default, rename = "type")]
+    pub kind: Given<String>,
+    #[serde(default)]
+    pub source: Given<String>,
+    #[serde(default)]
+    pub options: Given<Vec<String>>,
+    #[serde(default)]
+    pub uid_mappings: Given<Vec<IdMapping>>,
+    #[serde(default)]
+    pub gid_mappings: Given<Vec<IdMapping>>,
+}
+
+impl Mount {
+    /// True if this is a bind mount: by its type, or by an option `bind` or `rbind` (config.md, "Mounts").
+    pub fn is_bind(&self) -> bool {
+        self.kind.value().is_some_and(|kind| kind == "bind")
+            || self.options.items().iter().any(|o| o == "bind" || o == "rbind")
+    }
+
+    /// The last of several options that contradict each other wins, as mount(8) has it.
+    /// `yes` and `no` list the spellings of both sides; the answer is `None` if none was written.
+    pub fn last_of(&self, yes: &[&str], no: &[&str]) -> Option<bool> {
+        self.options.items().iter().rev().find_map(|option| {
+            if yes.contains(&option.as_str()) {
+                Some(true)
+            } else if no.contains(&option.as_str()) {
+                Some(false)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// True if the mount is asked to be read-only (`ro`, `rro`, unless a later `rw` or `rrw` undoes it).
+    pub fn is_readonly(&self) -> bool {
+        self.last_of(&["ro", "rro"], &["rw", "rrw"]).unwrap_or(false)
+    }
+}
+
+/// An element of `linux.uidMappings`, `linux.gidMappings`, or a mount's mappings.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[allow(missing_docs)]
+pub struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    pub size: u32,
+}
+
+/// `hooks` (config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Hooks {
+    #[serde(default)]
+    pub prestart: Given<Vec<Hook>>,
+    #[serde(default)]
+    pub create_runtime: Given<Vec<Hook>>,
+    #[serde(default)]
+    pub create_container: Given<Vec<Hook>>,
+    #[serde(default)]
+    pub start_container: Given<Vec<Hook>>,
+    #[serde(default)]
+    pub poststart: Given<Vec<Hook>>,
+    #[serde(default)]
+    pub poststop: Given<Vec<Hook>>,
+}
+
+impl Hooks {
+    /// The hooks of each point under the point's name in the spec, in the order they are run.
+    pub fn points(&self) -> [(&'static str, &[Hook]); 6] {
+        [
+            ("prestart", self.prestart.items()),
+            ("createRuntime", self.create_runtime.items()),
+            ("createContainer", self.create_container.items()),
+            ("startContainer", self.start_container.items()),
+            ("poststart", self.poststart.items()),
+            ("poststop", self.poststop.items()),
+        ]
+    }
+}
+
+/// One hook.
+#[derive(Debug, Clone, Deserialize, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Hook {
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Given::is_missing")]
+    pub args: Given<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Given::is_missing")]
+    pub env: Given<Vec<String>>,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Given::is_missing")]
+    pub timeout: Given<i64>,
+}
+
+impl<T: serde::Serialize> serde::Serialize for Given<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
+}
+
+/// `linux` (config-linux.md).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Linux {
+    #[serde(default)]
+    pub namespaces: Given<Vec<Namespace>>,
+    #[serde(default)]
+    pub uid_mappings: Given<Vec<IdMapping>>,
+    #[serde(default)]
+    pub gid_mappings: Given<Vec<IdMapping>>,
+    #[serde(default)]
+    pub time_offsets: Given<BTreeMap<String, serde_json::Value>>,
+    #[serde(default)]
+    pub devices: Given<Vec<Device>>,
+    #[serde(default)]
+    pub net_devices: Given<BTreeMap<String, serde_json::Value>>,
+    #[serde(default)]
+    pub cgroups_path: Given<String>,
+    #[serde(default)]
+    pub resources: Given<Resources>,
+    #[serde(default)]
+    pub intel_rdt: Given<serde_json::Value>,
+    #[serde(default)]
+    pub memory_policy: Given<serde_json::Value>,
+    #[serde(default)]
+    pub sysctl: Given<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub seccomp: Given<Seccomp>,
+    #[serde(default)]
+    pub rootfs_propagation: Given<String>,
+    #[serde(default)]
+    pub masked_paths: Given<Vec<String>>,
+    #[serde(default)]
+    pub readonly_paths: Given<Vec<String>>,
+    #[serde(default)]
+    pub mount_label: Given<String>,
+    #[serde(default)]
+    pub personality: Given<serde_json::Value>,
+}
+
+/// An element of `linux.namespaces`.
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs)]
+pub struct Namespace {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default)]
+    pub path: Given<String>,
+}
+
+impl Namespace {
+    /// The path to join, if one was written; an empty one asks for a new namespace, as no path does.
+    pub fn joins(&self) -> Option<&str> {
+        self.path.value().map(String::as_str).filter(|path| !path.is_empty())
+    }
+}
+
+/// An element of `linux.devices`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Device {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub path: String,
+    #[serde(default)]
+    pub major: Given<i64>,
+    #[serde(default)]
+    pub minor: Given<i64>,
+    #[serde(default)]
+    pub file_mode: Given<u32>,
+    #[serde(default)]
+    pub uid: Given<u32>,
+    #[serde(default)]
+    pub gid: Given<u32>,
+}
+
+/// `linux.resources`: what judgement looks at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Resources {
+    #[serde(default)]
+    pub devices: Given<Vec<DeviceRule>>,
+    #[serde(default)]
+    pub pids: Given<Pids>,
+    #[serde(default)]
+    pub memory: Given<Memory>,
+    #[serde(default)]
+    pub cpu: Given<Cpu>,
+    #[serde(default, rename = "blockIO")]
+    pub block_io: Given<serde_json::Value>,
+    #[serde(default)]
+    pub unified: Given<BTreeMap<String, String>>,
+}
+
+/// An element of `linux.resources.devices`.
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs)]
+pub struct DeviceRule {
+    pub allow: bool,
+    #[serde(default, rename = "type")]
+    pub kind: Given<String>,
+    #[serde(default)]
+    pub major: Given<i64>,
+    #[serde(default)]
+    pub minor: Given<i64>,
+    #[serde(default)]
+    pub access: Given<String>,
+}
+
+/// `linux.resources.pids`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct Pids {
+    #[serde(default)]
+    pub limit: Given<i64>,
+}
+
+/// `linux.resources.memory`: what judgement looks at. Sizes in bytes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct Memory {
+    #[serde(default)]
+    pub limit: Given<i64>,
+    #[serde(default)]
+    pub swappiness: Given<u64>,
+    #[serde(default, rename = "disableOOMKiller")]
+    pub disable_oom_killer: Given<bool>,
+}
+
+/// `linux.resources.cpu`: what judgement looks at. Times in microseconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Cpu {
+    #[serde(default)]
+    pub shares: Given<u64>,
+    #[serde(default)]
+    pub quota: Given<i64>,
+    #[serde(default)]
+    pub realtime_runtime: Given<i64>,
+    #[serde(default)]
+    pub realtime_period: Given<u64>,
+}
+
+/// `linux.seccomp` (config-linux.md, "Seccomp").
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Seccomp {
+    #[serde(default)]
+    pub default_action: Given<String>,
+    #[serde(default)]
+    pub default_errno_ret: Given<u32>,
+    #[serde(default)]
+    pub architectures: Given<Vec<String>>,
+    #[serde(default)]
+    pub flags: Given<Vec<String>>,
+    #[serde(default)]
+    pub listener_path: Given<String>,
+    #[serde(default)]
+    pub listener_metadata: Given<String>,
+    #[serde(default)]
+    pub syscalls: Given<Vec<SeccompRule>>,
+}
+
+impl Seccomp {
+    /// True if nothing at all is asked for: `linux.seccomp: {}` loads no filter.
+    pub fn is_empty(&self) -> bool {
+        self.default_action.value().is_none_or(String::is_empty) && self.syscalls.items().is_empty()
+    }
+}
+
+/// An element of `linux.seccomp.syscalls`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct SeccompRule {
+    pub names: Vec<String>,
+    pub action: String,
+    #[serde(default)]
+    pub errno_ret: Given<u32>,
+    #[serde(default)]
+    pub args: Given<Vec<SeccompArg>>,
+}
+
+/// An element of a seccomp rule's `args`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct SeccompArg {
+    pub index: u32,
+    pub value: u64,
+    #[serde(default)]
+    pub value_two: Given<u64>,
+    pub op: String,
+}

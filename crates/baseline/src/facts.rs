@@ -1,0 +1,310 @@
+//! What judgement needs to know of the host: plain values, collected by `gabion-host`.
+//!
+//! A fact is [`Fact::Known`] or it is [`Fact::Unknown`] with the reason. An unknown fact is never guessed:
+//! a rule that needs it reports the violation as undecided (see [`crate::rule::Violations::undecided`]),
+//! which is refused where the bundle is to be run and reported where a file from another host is checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A value of the host, or the reason why it is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact<T> {
+    /// It was read.
+    Known(T),
+    /// It could not be read, or belongs to another host.
+    Unknown(String),
+}
+
+impl<T> Fact<T> {
+    /// The value, if it is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Fact::Known(value) => Some(value),
+            Fact::Unknown(_) => None,
+        }
+    }
+}
+
+impl<T> Default for Fact<T> {
+    fn default() -> Self {
+        Fact::Unknown("not collected".to_owned())
+    }
+}
+
+/// Which groups of facts are wanted: a fact is collected only if a rule in force asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FactKind {
+    /// [`Facts::namespaces`].
+    Namespaces,
+    /// [`Facts::lsm`].
+    Lsm,
+    /// [`Facts::cgroup`].
+    Cgroup,
+    /// [`Facts::kernel`].
+    Kernel,
+    /// [`Facts::mount_sources`] and [`Facts::mount_destinations`].
+    Mounts,
+    /// [`Facts::rootfs`].
+    Rootfs,
+    /// [`Facts::hooks`].
+    Hooks,
+    /// [`Facts::runtime`].
+    Runtime,
+    /// [`Facts::descriptors`].
+    Descriptors,
+}
+
+/// Everything known of the host that matters for one bundle.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// One element for each of `linux.namespaces`, in its order.
+    pub namespaces: Vec<Fact<NamespaceFact>>,
+    /// The Linux security modules.
+    pub lsm: Fact<LsmFact>,
+    /// Control groups, and those at `linux.cgroupsPath`.
+    pub cgroup: Fact<CgroupFact>,
+    /// The kernel.
+    pub kernel: Fact<KernelFact>,
+    /// One element for each of `mounts`, in its order: what the source really is. Only bind mounts have one
+    /// that is [`Some`].
+    pub mount_sources: Vec<Fact<Option<SourceFact>>>,
+    /// One element for each of `mounts`, in its order: where the destination leads.
+    pub mount_destinations: Vec<Fact<DestinationFact>>,
+    /// What `root.path` really is.
+    pub rootfs: Fact<RootfsFact>,
+    /// For each hook point's name in the spec, one element for each hook.
+    pub hooks: BTreeMap<String, Vec<Fact<HookFact>>>,
+    /// The runtime's own binary and policy files.
+    pub runtime: Fact<RuntimeFact>,
+    /// The descriptors that this process was started with and would hand on.
+    pub descriptors: Fact<Vec<DescriptorFact>>,
+}
+
+/// Identity of a kernel object that lives in a file system: device and inode number (stat(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+/// What an entry of `linux.namespaces` leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamespaceFact {
+    /// No path: a new namespace is made.
+    New,
+    /// The path is a namespace of the wanted type (ioctl_ns(2), `NS_GET_NSTYPE`).
+    Existing {
+        /// Which one.
+        identity: Identity,
+        /// Whether it is the host's, and how that was found out.
+        host: Option<HostMatch>,
+    },
+    /// The path is not a namespace of the wanted type. The text says what it is.
+    NotOne(String),
+}
+
+/// How a namespace was recognized as the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostMatch {
+    /// It is the namespace that the runtime itself runs in.
+    Runtime,
+    /// It is the initial namespace of the kernel, by its well-known inode number or /proc/1/ns.
+    Initial,
+}
+
+/// Linux security modules of the running kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LsmFact {
+    /// AppArmor is enabled (`/sys/module/apparmor/parameters/enabled` is `Y`).
+    pub apparmor: bool,
+    /// Loaded AppArmor profiles and their modes (`enforce`, `complain`, …); unknown if securityfs is not readable.
+    pub apparmor_profiles: Option<BTreeMap<String, String>>,
+    /// SELinux.
+    pub selinux: SelinuxMode,
+}
+
+/// SELinux's mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SelinuxMode {
+    /// Not active in this kernel.
+    #[default]
+    Off,
+    /// Active, does not enforce.
+    Permissive,
+    /// Active and enforcing.
+    Enforcing,
+}
+
+/// How cgroups are mounted on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupMode {
+    /// Version 1 alone.
+    Legacy,
+    /// Version 1 controllers, and version 2 without controllers (or with a few) beside them.
+    Hybrid,
+    /// Version 2 alone.
+    Unified,
+}
+
+/// Control groups of the host and at the bundle's `linux.cgroupsPath`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupFact {
+    /// How they are mounted.
+    pub mode: CgroupMode,
+    /// A cgroup that exists already at `cgroupsPath` with processes in it: its path.
+    pub occupied: Option<PathBuf>,
+    /// The lowest `pids.max` of the ancestors of the cgroup to be made, the root excluded.
+    pub ancestor_pids_limit: Option<u64>,
+}
+
+/// The running kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelFact {
+    /// Version, major and minor.
+    pub version: (u32, u32),
+    /// `/proc/sys/kernel/cap_last_cap`.
+    pub last_capability: u32,
+    /// `dev.tty.legacy_tiocsti`; absent before Linux 6.2, where TIOCSTI always works.
+    pub legacy_tiocsti: Option<bool>,
+    /// The runtime itself runs in the initial user namespace.
+    pub in_initial_user_namespace: bool,
+}
+
+/// What kind of file a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum FileKind {
+    Directory,
+    Regular,
+    Symlink,
+    Socket,
+    Fifo,
+    CharDevice { major: u32, minor: u32 },
+    BlockDevice { major: u32, minor: u32 },
+}
+
+/// What a bind mount's source really is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFact {
+    /// The path after all symbolic links were followed.
+    pub canonical: PathBuf,
+    /// Its identity.
+    pub identity: Identity,
+    /// What it is.
+    pub kind: FileKind,
+    /// `f_type` of the file system it is on is procfs (statfs(2)).
+    pub on_procfs: bool,
+    /// The file system it is on is sysfs.
+    pub on_sysfs: bool,
+    /// The file system it is on is cgroup or cgroup2.
+    pub on_cgroupfs: bool,
+    /// It is on the file system mounted on the host's own /dev/shm, with `Identity` of the mount's root or below.
+    pub is_host_shm: bool,
+    /// The path led through a magic link of procfs: `/proc/*/{root,cwd,exe,fd/*,map_files/*}`.
+    pub through_magic_link: Option<String>,
+    /// The path led through a symbolic link that someone other than root could have placed: one owned by
+    /// another user, or in a directory that others may write to. The link's path.
+    pub through_foreign_link: Option<String>,
+    /// A sensitive directory of the host that the source is, contains, or lies in. The nearest one counts.
+    pub sensitive: Option<Sensitive>,
+    /// It is a socket of a runtime, orchestrator or init, or a directory that holds one: what listens there,
+    /// such as "the Docker daemon's socket".
+    pub control_socket: Option<String>,
+    /// It lies in one of the policy's engine-managed roots, such as /var/lib/docker/volumes.
+    pub engine_managed: bool,
+}
+
+/// How a bind source and a sensitive directory of the host lie to each other, by device and inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sensitive {
+    /// The directory, such as `/etc`.
+    pub directory: String,
+    /// How they lie to each other.
+    pub relation: Relation,
+}
+
+/// See [`Sensitive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// The source is the directory.
+    Is,
+    /// The source contains the directory.
+    Contains,
+    /// The source lies inside the directory.
+    Inside,
+}
+
+/// Where a mount's destination leads in the rootfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DestinationFact {
+    /// It stays in the rootfs. The path after links in the rootfs were followed as the container would.
+    Inside(PathBuf),
+    /// A symbolic link of the rootfs would lead out of it, were it followed on the host: the link's path.
+    /// It is resolved inside the rootfs when mounting; the fact is for the record.
+    LinkOut {
+        /// The link, as a path in the container.
+        link: PathBuf,
+    },
+    /// It leads through procfs' magic links or to something that is no directory.
+    Broken(String),
+}
+
+/// What `root.path` really is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootfsFact {
+    /// Nothing is there. The text names what is missing.
+    Missing(String),
+    /// It is a directory.
+    Directory {
+        /// The path after all symbolic links were followed.
+        canonical: PathBuf,
+        /// Its identity.
+        identity: Identity,
+        /// It is the host's own root directory.
+        is_host_root: bool,
+        /// A system directory of the host that it is or contains.
+        sensitive: Option<Sensitive>,
+        /// The id of another live container whose rootfs it is.
+        shared_with: Option<String>,
+        /// What `dev`, `proc`, `sys` and `etc` in it are; absent if they are not there.
+        entries: BTreeMap<String, FileKind>,
+    },
+}
+
+/// What a hook's path really is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookFact {
+    /// The path after all links were followed, magic links of procfs included.
+    pub canonical: PathBuf,
+    /// It exists and may be executed.
+    pub executable: bool,
+    /// Owner is root, and neither it nor any directory above it may be written by others.
+    pub trusted: bool,
+    /// It lies in the rootfs.
+    pub inside_rootfs: bool,
+}
+
+/// The runtime's own files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeFact {
+    /// The running program cannot be written through /proc/<pid>/exe: how that is ensured, or `None`.
+    pub sealed: Option<String>,
+    /// The runtime's binary, if someone other than root may write it or replace it.
+    pub writable_binary: Option<PathBuf>,
+    /// A policy file, if someone other than root may write it or replace it.
+    pub writable_policy: Option<PathBuf>,
+}
+
+/// An open descriptor of the calling process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescriptorFact {
+    /// Its number.
+    pub number: i32,
+    /// What it is.
+    pub kind: FileKind,
+    /// What /proc/self/fd/N reads as.
+    pub target: String,
+}

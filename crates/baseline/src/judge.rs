@@ -1,0 +1,198 @@
+//! The judgement: every rule in force, on one allegation, at once.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::allegation::{Allegation, AllegationError};
+use crate::change::Change;
+use crate::config::Config;
+use crate::facts::{FactKind, Facts};
+use crate::finding::{Action, Finding};
+use crate::policy::Policy;
+use crate::profile::{Level, Profile};
+use crate::rule::{Case, Rule, Violation, Violations};
+use crate::rules;
+
+/// What is to be done with the bundle if it is admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A container is to be created from it on this host.
+    Create {
+        /// The container's id.
+        id: String,
+    },
+    /// Nothing: someone wants to know. With `offline`, the file comes from another host.
+    Check {
+        /// Facts of this host are not asked for, and not knowing them refuses nothing.
+        offline: bool,
+    },
+}
+
+/// The outcome of judgement.
+#[derive(Debug)]
+#[must_use]
+pub enum Judgement {
+    /// No rule refuses it.
+    Admitted(Box<Admitted>),
+    /// At least one does.
+    Refused(Refusal),
+}
+
+impl Judgement {
+    /// All findings, whatever the verdict.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Judgement::Admitted(admitted) => admitted.findings(),
+            Judgement::Refused(refusal) => refusal.findings(),
+        }
+    }
+}
+
+/// A judged and hardened configuration.
+///
+/// The only way to get one is [`judge`]; building a container asks for one. So nothing is built that was
+/// not judged.
+#[derive(Debug)]
+pub struct Admitted {
+    document: Value,
+    config: Config,
+    profile: Profile,
+    findings: Vec<Finding>,
+}
+
+impl Admitted {
+    /// The effective configuration, as a document: what was sent, and what hardening added.
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// The effective configuration, typed.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The profile it was judged under.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// What was found and tolerated, and what was hardened.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// What hardening added, in the order it was applied.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.findings.iter().flat_map(|finding| finding.changes.iter())
+    }
+}
+
+/// A configuration that is not run, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    profile: Profile,
+    findings: Vec<Finding>,
+}
+
+impl Refusal {
+    /// The profile it was judged under.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Everything that was found: what refuses the bundle first, then the rest.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The findings that refuse the bundle.
+    pub fn denials(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.action == Action::Deny)
+    }
+}
+
+/// The groups of facts that the rules in force under a policy ask for.
+pub fn wanted_facts(policy: &Policy) -> BTreeSet<FactKind> {
+    rules::all()
+        .filter(|rule| policy.level(rule, None, rule.levels.of(policy.profile)) != Level::Off)
+        .flat_map(|rule| rule.facts.iter().copied())
+        .collect()
+}
+
+/// Judges an allegation.
+///
+/// # Errors
+/// Only if gabion's own hardening made a document that is no configuration any more: a bug, reported with the
+/// place, and nothing runs.
+pub fn judge(
+    allegation: &Allegation,
+    facts: &Facts,
+    policy: &Policy,
+    operation: &Operation,
+) -> Result<Judgement, AllegationError> {
+    let case = Case { config: allegation.config(), facts, policy, profile: policy.profile, operation };
+    let mut findings = Vec::new();
+    for rule in rules::all() {
+        // A violation may bring levels of its own, so a rule that is off is skipped only if its function
+        // has nothing to say in this profile at all: `Level::Off` in the catalogue means exactly that.
+        if policy.level(rule, None, rule.levels.of(policy.profile)) == Level::Off {
+            continue;
+        }
+        let mut violations = Violations::default();
+        (rule.check)(&case, &mut violations);
+        findings.extend(
+            violations.list.into_iter().filter_map(|violation| finding(rule, violation, policy, operation)),
+        );
+    }
+    if findings.iter().any(|finding| finding.action == Action::Deny) {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.action));
+        return Ok(Judgement::Refused(Refusal { profile: policy.profile, findings }));
+    }
+    let mut document = allegation.document().clone();
+    let mut changes: Vec<&Change> = findings.iter().flat_map(|finding| finding.changes.iter()).collect();
+    changes.sort_by_key(|change| change.phase());
+    let config = if changes.is_empty() {
+        allegation.config().clone()
+    } else {
+        for change in changes {
+            change.apply(&mut document, &policy.default_seccomp);
+        }
+        let effective = Allegation::from_document(document)?;
+        document = effective.document().clone();
+        effective.config().clone()
+    };
+    Ok(Judgement::Admitted(Box::new(Admitted { document, config, profile: policy.profile, findings })))
+}
+
+/// Gives a violation its action.
+fn finding(rule: &Rule, violation: Violation, policy: &Policy, operation: &Operation) -> Option<Finding> {
+    let built_in = violation.levels.unwrap_or(rule.levels).of(policy.profile);
+    let level = policy.level(rule, violation.sub_key.as_deref(), built_in);
+    let offline = matches!(operation, Operation::Check { offline: true });
+    let (action, changes) = match level {
+        Level::Off => return None,
+        Level::Audit => (Action::Audit, Vec::new()),
+        // What cannot be decided cannot be relied upon: refused where it is to run, reported where the
+        // file belongs to another host.
+        _ if violation.undecided && offline => (Action::Audit, Vec::new()),
+        _ if violation.undecided => (Action::Deny, Vec::new()),
+        Level::Harden if violation.changes.is_empty() => (Action::Deny, Vec::new()),
+        Level::Harden => (Action::Harden, violation.changes),
+        Level::Deny => (Action::Deny, Vec::new()),
+    };
+    Some(Finding {
+        rule: match violation.sub_key {
+            Some(sub_key) => format!("{}:{sub_key}", rule.id),
+            None => rule.id.to_owned(),
+        },
+        action,
+        pointer: violation.pointer.into(),
+        found: violation.found,
+        accepted: violation.accepted,
+        stops: rule.stops.to_vec(),
+        references: rule.references(),
+        undecided: violation.undecided,
+        changes,
+    })
+}
