@@ -26,6 +26,7 @@ pub mod judge;
 pub mod pointer;
 pub mod policy;
 pub mod profile;
+pub mod report;
 pub mod rule;
 pub mod rules;
 
