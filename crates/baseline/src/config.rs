@@ -406,6 +406,8 @@ pub struct Cpu {
     #[serde(default)]
     pub quota: Given<i64>,
     #[serde(default)]
+    pub period: Given<u64>,
+    #[serde(default)]
     pub realtime_runtime: Given<i64>,
     #[serde(default)]
     pub realtime_period: Given<u64>,

@@ -5,7 +5,25 @@
 
 use crate::rule::Rule;
 
+pub mod annotations;
 pub mod capabilities;
+pub mod environment;
+pub mod hooks;
+pub mod host;
+pub mod images;
+pub mod lsm;
+pub mod namespaces;
+pub mod network;
+pub mod paths;
+pub mod privileges;
+pub mod resources;
+pub mod seccomp;
+pub mod sysctl;
+pub mod terminal;
+#[cfg(test)]
+pub(crate) mod table;
+#[cfg(test)]
+mod testing;
 
 /// Every rule, in the catalogue's order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
@@ -19,4 +37,20 @@ pub fn find(id: &str) -> Option<&'static Rule> {
 }
 
 /// The topics under their titles, each with its rules.
-pub static TOPICS: &[(&str, &[&Rule])] = &[("Capabilities", capabilities::RULES)];
+pub static TOPICS: &[(&str, &[&Rule])] = &[
+    ("Capabilities", capabilities::RULES),
+    ("Namespaces", namespaces::RULES),
+    ("Seccomp", seccomp::RULES),
+    ("Linux security modules", lsm::RULES),
+    ("Privileges and identity", privileges::RULES),
+    ("Kernel parameters", sysctl::RULES),
+    ("Masked and read-only paths", paths::RULES),
+    ("Resources and limits", resources::RULES),
+    ("Hooks", hooks::RULES),
+    ("Annotations", annotations::RULES),
+    ("Network devices", network::RULES),
+    ("Terminal and descriptors", terminal::RULES),
+    ("Host", host::RULES),
+    ("Environment and secrets", environment::RULES),
+    ("Images", images::RULES),
+];
