@@ -215,9 +215,10 @@ static CAP_03: Rule = Rule {
     levels: Levels::new(Level::Audit, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {
-        docker: "Remove the --cap-add that names it, or --privileged. A VPN needs --device /dev/net/tun and \
-                 often no more; a profiler can run on the host. Else have the site's policy allow this one \
-                 value for this workload, such as CAP-03:NET_ADMIN.",
+        docker: "Remove the --cap-add that names it, or --privileged. Network parameters are set with \
+                 --sysctl and limits with --ulimit, without any capability; profilers and packet captures \
+                 can run on the host. Else have the site's policy allow this one value for this workload, \
+                 such as CAP-03:NET_ADMIN.",
         kubernetes: "Remove the name from securityContext.capabilities.add, and privileged: true. Network \
                      plugins and node agents do need some: have the site's policy allow this one value for \
                      their namespace, such as CAP-03:NET_ADMIN.",

@@ -314,7 +314,7 @@ static LSM_04: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Boot the host with the module (apparmor=1 security=apparmor, or selinux=1), or remove the \
-                 --security-opt apparmor=... or label=... .",
+                 --security-opt apparmor or label.",
         kubernetes: "Run the pod on nodes that have the module (a nodeSelector), or remove appArmorProfile \
                      or seLinuxOptions from its securityContext.",
         config: "Remove the property, or enable the module on the host.",

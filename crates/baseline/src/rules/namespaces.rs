@@ -196,8 +196,8 @@ static NS_03: Rule = Rule {
     levels: Levels::new(Level::Audit, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {
-        docker: "Remove --ipc host and any -v /dev/shm:... ; for more shared memory use --shm-size, to share \
-                 it between containers --ipc container:NAME.",
+        docker: "Remove --ipc host and any -v that begins with /dev/shm. For more shared memory use \
+                 --shm-size, to share it between containers --ipc container:NAME.",
         kubernetes: "Remove hostIPC: true from the pod; for more shared memory mount an emptyDir with \
                      medium: Memory at /dev/shm.",
         config: "Add {\"type\": \"ipc\"} to linux.namespaces, or remove the path of the entry, and mount a \
