@@ -407,12 +407,15 @@ static NS_08: Rule = Rule {
     id: "NS-08",
     title: "id mappings that keep away from the host's accounts",
     meaning: "A mapping of the user namespace, or of a mount into it, leads to host ids below 65536, has no \
-              size or goes past the last id; or there are mappings and no user namespace that they would \
-              apply to. In a runtime that itself runs in a user namespace, low ids are those of its user and \
-              are accepted.",
+              size or goes past the last id; or a list has more than 340 mappings; or there are mappings and \
+              no user namespace that they would apply to. In a runtime that itself runs in a user namespace, \
+              low ids are those of its user and are accepted.",
     why: "A user namespace in which root is the host's root, or a daemon's account, looks like protection \
           and is none. The ids below 65536 are the host's own: root, its daemons, its people, nobody.",
-    stops: &["user namespaces in name only"],
+    stops: &[
+        "user namespaces in name only",
+        "CVE-2021-43784: mappings so long that they overflow into other settings",
+    ],
     fields: &[
         "/linux/uidMappings",
         "/linux/gidMappings",
@@ -441,6 +444,9 @@ static NS_08: Rule = Rule {
 
 /// The first host id that no account of the host has: 16 bits were all once, and 65534 is nobody still.
 const FIRST_FREE_ID: u32 = 65536;
+
+/// As many lines as the kernel takes for a namespace (user_namespaces(7), since Linux 4.15).
+const MAX_MAPPINGS: usize = 340;
 
 fn mappings(case: &Case<'_>, violations: &mut Violations) {
     let Some(linux) = case.config.linux.value() else {
@@ -484,6 +490,15 @@ fn mapping_list(
     list_place: &Pointer,
     list: &Given<Vec<IdMapping>>,
 ) {
+    // Long lists have overflowed the messages in which runtimes pass them on (CVE-2021-43784).
+    if list.items().len() > MAX_MAPPINGS {
+        violations.report(
+            list_place.clone(),
+            format!("{} mappings, more than the kernel takes", list.items().len()),
+            format!("at most {MAX_MAPPINGS}"),
+        );
+        return;
+    }
     for (index, mapping) in list.items().iter().enumerate() {
         let place = list_place.clone().index(index);
         let IdMapping {
@@ -522,34 +537,47 @@ fn mapping_list(
     }
 }
 
-/// Which id of the initial user namespace an id of the container is; `None` if it is mapped to none there.
-///
-/// # Errors
-/// The place and the reason, if that is not known.
-pub(super) fn host_id(
-    case: &Case<'_>,
-    id: u32,
-    mappings: impl Fn(&Linux) -> &Given<Vec<IdMapping>>,
-) -> Result<Option<u32>, (Pointer, String)> {
-    let initial = runtime_is_initial(case);
-    match standing(case, "user") {
-        // Where nothing is known, the runtime is taken to be where it mostly is.
-        Standing::Absent | Standing::Host { .. } => Ok((initial != Some(false)).then_some(id)),
-        Standing::Joined | Standing::Nothing => Ok(None),
-        Standing::Unknown { index, why } => Err((entry_path(index), unknown(why))),
-        Standing::New => {
-            let list = case
-                .config
-                .linux
-                .value()
-                .map_or(&[][..], |linux| mappings(linux).items());
-            let mapped = list.iter().find_map(|mapping| {
-                let offset = id
-                    .checked_sub(mapping.container_id)
-                    .filter(|offset| *offset < mapping.size)?;
-                mapping.host_id.checked_add(offset)
-            });
-            Ok(mapped.filter(|_| initial != Some(false)))
+/// Which ids of the initial user namespace the ids of the container are.
+pub(super) struct HostIds<'a> {
+    standing: Standing<'a>,
+    mappings: &'a [IdMapping],
+    initial: Option<bool>,
+}
+
+impl<'a> HostIds<'a> {
+    /// By `linux.uidMappings`, or `linux.gidMappings`, as `list` has it.
+    pub(super) fn by(case: &Case<'a>, list: fn(&Linux) -> &Given<Vec<IdMapping>>) -> Self {
+        let mappings = case
+            .config
+            .linux
+            .value()
+            .map_or(&[][..], |linux| list(linux).items());
+        HostIds {
+            standing: standing(case, "user"),
+            mappings: &mappings[..mappings.len().min(MAX_MAPPINGS)],
+            initial: runtime_is_initial(case),
+        }
+    }
+
+    /// The id that this one is there; `None` if it is mapped to none.
+    ///
+    /// # Errors
+    /// The place and the reason, if that is not known.
+    pub(super) fn host_id(&self, id: u32) -> Result<Option<u32>, (Pointer, String)> {
+        match self.standing {
+            // Where nothing is known, the runtime is taken to be where it mostly is.
+            Standing::Absent | Standing::Host { .. } => Ok((self.initial != Some(false)).then_some(id)),
+            Standing::Joined | Standing::Nothing => Ok(None),
+            Standing::Unknown { index, why } => Err((entry_path(index), unknown(why))),
+            Standing::New => {
+                let mapped = self.mappings.iter().find_map(|mapping| {
+                    let offset = id
+                        .checked_sub(mapping.container_id)
+                        .filter(|offset| *offset < mapping.size)?;
+                    mapping.host_id.checked_add(offset)
+                });
+                Ok(mapped.filter(|_| self.initial != Some(false)))
+            }
         }
     }
 }
@@ -1057,6 +1085,11 @@ mod tests {
     #[test]
     fn mappings_without_a_user_namespace_and_mappings_of_mounts_are_judged_too() {
         let none = json!({"linux": {"gidMappings": [{"containerID": 0, "hostID": 100_000, "size": 1}]}});
+        let list = |length: u32| {
+            let mapping = |n: u32| json!({"containerID": n, "hostID": 100_000 + n, "size": 1});
+            json!({"linux": {"namespaces": [{"type": "user"}],
+                             "uidMappings": (0..length).map(mapping).collect::<Vec<_>>()}})
+        };
         let low = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
         let mount = |namespaces: Value| {
             json!({"mounts": [{"destination": "/data", "source": "/x", "type": "bind", "gidMappings": low}],
@@ -1082,6 +1115,16 @@ mod tests {
                         "audit /mounts/0/gidMappings/0/hostID",
                         "deny /mounts/0/gidMappings/0/hostID",
                         "deny /mounts/0/gidMappings/0/hostID",
+                    ],
+                ),
+                ("the longest list", list(340), ["", "", ""]),
+                (
+                    "a longer one",
+                    list(341),
+                    [
+                        "audit /linux/uidMappings",
+                        "deny /linux/uidMappings",
+                        "deny /linux/uidMappings",
                     ],
                 ),
                 (

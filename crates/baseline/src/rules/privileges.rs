@@ -8,7 +8,7 @@ use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
 use super::capabilities::{CAP_01, Granted, KNOWN};
-use super::namespaces::host_id;
+use super::namespaces::HostIds;
 
 /// The rules of this topic.
 pub static RULES: &[&Rule] = &[
@@ -100,7 +100,7 @@ fn not_root(case: &Case<'_>, violations: &mut Violations) {
     };
     let given = process.user.value().is_some_and(|user| !user.uid.is_missing());
     let uid = process.user.value().map_or(0, crate::config::User::uid);
-    match host_id(case, uid, |linux| &linux.uid_mappings) {
+    match HostIds::by(case, |linux| &linux.uid_mappings).host_id(uid) {
         Ok(Some(0)) => {
             let found = match (uid, given) {
                 (0, true) => "0, which is the host's root".to_owned(),
@@ -176,9 +176,10 @@ fn no_host_group(case: &Case<'_>, violations: &mut Violations) {
         0 => Pointer::at("/process/user/gid"),
         _ => Pointer::at("/process/user/additionalGids").index(index - 1),
     };
+    let ids = HostIds::by(case, |linux| &linux.gid_mappings);
     let mut seen = Vec::new();
     for (index, gid) in std::iter::once(gid).chain(additional.iter().copied()).enumerate() {
-        match host_id(case, gid, |linux| &linux.gid_mappings) {
+        match ids.host_id(gid) {
             Ok(host) => {
                 let group = HOST_GROUPS.iter().find(|(number, _)| Some(*number) == host);
                 let Some((number, name)) = group.filter(|(number, _)| !seen.contains(number)) else {
