@@ -1,0 +1,233 @@
+//! The mount API by descriptors (Linux 5.2 and later), and what a descriptor says of its mount.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use crate::error::{Result, check};
+
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+
+/// Attributes of a mount (mount_setattr(2)).
+pub mod attribute {
+    /// Read-only.
+    pub const RDONLY: u64 = 0x1;
+    /// Set-user-ID bits and file capabilities have no effect.
+    pub const NOSUID: u64 = 0x2;
+    /// Device nodes cannot be opened.
+    pub const NODEV: u64 = 0x4;
+    /// Nothing can be executed.
+    pub const NOEXEC: u64 = 0x8;
+}
+
+/// How mounts propagate to peers (mount_namespaces(7)); the values of mount(2)'s flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Propagation {
+    Private,
+    Slave,
+    Shared,
+    Unbindable,
+}
+
+impl Propagation {
+    fn flag(self) -> u64 {
+        match self {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+/// Makes a new instance of a file system and gives its root, mounted nowhere (fsopen(2), fsmount(2)).
+///
+/// `flags` and `strings` are the file system's own options; `attributes` those of the mount.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; for procfs in a user namespace also if the visible procfs is masked.
+pub fn detached(
+    kind: &CStr,
+    flags: &[&CStr],
+    strings: &[(&CStr, &CStr)],
+    attributes: u64,
+) -> Result<OwnedFd> {
+    // SAFETY: fsopen reads a NUL-terminated name, which CStr guarantees.
+    let outcome = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) };
+    let context = owned(check(outcome, || format!("fsopen({kind:?})"))?);
+    for flag in flags {
+        configure(&context, FSCONFIG_SET_FLAG, Some(flag), None)?;
+    }
+    for (key, value) in strings {
+        configure(&context, FSCONFIG_SET_STRING, Some(key), Some(value))?;
+    }
+    configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+    // SAFETY: fsmount takes a descriptor and integers; the descriptor is open for the whole call.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes as libc::c_uint,
+        )
+    };
+    Ok(owned(check(outcome, || {
+        format!("fsmount({kind:?}, {attributes:#x})")
+    })?))
+}
+
+fn configure(
+    context: &OwnedFd,
+    command: libc::c_uint,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> Result<()> {
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: fsconfig reads key and value as NUL-terminated strings where they are not null; which of them
+    // may be null for which command is the kernel's to check, and it answers EINVAL.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            pointer(key),
+            pointer(value),
+            0,
+        )
+    };
+    check(outcome, || format!("fsconfig({command}, {key:?}, {value:?})")).map(drop)
+}
+
+/// Sets and clears attributes of the mount that `mount` is the root of (mount_setattr(2), Linux 5.12);
+/// with `recursive`, of those below it too.
+///
+/// # Errors
+/// `EINVAL` if the descriptor is no mount's root, `EPERM` for attributes that a user namespace locked.
+pub fn set_attributes(
+    mount: impl AsFd,
+    set: u64,
+    propagation: Option<Propagation>,
+    recursive: bool,
+) -> Result<()> {
+    #[repr(C)]
+    struct MountAttr {
+        attr_set: u64,
+        attr_clr: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    let attributes = MountAttr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: propagation.map_or(0, Propagation::flag),
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let empty: &CStr = c"";
+    // SAFETY: mount_setattr reads a NUL-terminated path, here empty, and `size` bytes of a MountAttr, a live
+    // local with the layout of struct mount_attr, whose size is passed.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(outcome, || {
+        format!("mount_setattr(set {set:#x}, {propagation:?}, recursive {recursive})")
+    })
+    .map(drop)
+}
+
+/// What a descriptor says of the file and of the mount it was opened through (statx(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The mount's id, as in /proc/self/mountinfo (Linux 5.8).
+    pub mount_id: u64,
+    /// The file is the root of that mount (Linux 5.8).
+    pub is_mount_root: bool,
+    /// The type bits of `st_mode`.
+    pub file_type: u32,
+    /// Major and minor number, for a device node.
+    pub device: (u32, u32),
+    /// Device of the file system, major and minor number.
+    pub on: (u32, u32),
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// Asks statx(2) about an open descriptor.
+///
+/// # Errors
+/// None is known for an open descriptor; `ENOSYS` before Linux 4.11.
+pub fn place(file: impl AsFd) -> Result<Place> {
+    let mut answer = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_MNT_ID;
+    let empty: &CStr = c"";
+    // SAFETY: statx reads a NUL-terminated path, here empty, and writes one struct statx to `answer`, which is
+    // live and large enough.
+    let outcome = unsafe {
+        libc::statx(
+            file.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW,
+            mask,
+            answer.as_mut_ptr(),
+        )
+    };
+    check(outcome.into(), || "statx(fd, \"\", AT_EMPTY_PATH)".to_owned())?;
+    // SAFETY: every bit pattern is a valid statx (plain integers), and it was zeroed before the kernel wrote.
+    let answer = unsafe { answer.assume_init() };
+    let attribute = libc::STATX_ATTR_MOUNT_ROOT as u64;
+    if answer.stx_mask & libc::STATX_MNT_ID == 0 || answer.stx_attributes_mask & attribute == 0 {
+        // Before Linux 5.8 the kernel leaves these out without an error: nothing that looks for them may
+        // go on with zeros.
+        return Err(crate::CallError::new(
+            "statx(STATX_MNT_ID)",
+            nix::errno::Errno::ENOSYS,
+        ));
+    }
+    Ok(Place {
+        mount_id: answer.stx_mnt_id,
+        is_mount_root: answer.stx_attributes & attribute != 0,
+        file_type: u32::from(answer.stx_mode) & libc::S_IFMT,
+        device: (answer.stx_rdev_major, answer.stx_rdev_minor),
+        on: (answer.stx_dev_major, answer.stx_dev_minor),
+        inode: answer.stx_ino,
+    })
+}
+
+fn owned(descriptor: libc::c_long) -> OwnedFd {
+    // SAFETY: the callers pass what the kernel just returned as a new descriptor of this process, and use it
+    // nowhere else; descriptors fit an i32.
+    unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_root_is_told_from_a_directory_inside_it() {
+        let root = place(File::open("/proc").unwrap()).unwrap();
+        let inside = place(File::open("/proc/sys/kernel").unwrap()).unwrap();
+        assert!(root.is_mount_root);
+        assert!(!inside.is_mount_root);
+        assert_eq!(root.mount_id, inside.mount_id);
+    }
+
+    #[test]
+    fn a_device_node_shows_its_numbers() {
+        let null = place(File::open("/dev/null").unwrap()).unwrap();
+        assert_eq!((null.file_type, null.device), (libc::S_IFCHR, (1, 3)));
+    }
+}

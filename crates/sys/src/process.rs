@@ -1,0 +1,191 @@
+//! Other processes by descriptor, and descriptors of our own.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::unistd::Pid;
+
+use crate::error::{Result, check};
+
+/// Opens a process (pidfd_open(2), Linux 5.3): from here on it cannot be mistaken for a later one with the
+/// same number.
+///
+/// # Errors
+/// `ESRCH` if there is none.
+pub fn open(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers.
+    let outcome = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let descriptor = check(outcome, || format!("pidfd_open({pid})"))?;
+    // SAFETY: the kernel just returned it as a new descriptor (close-on-exec), and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+}
+
+/// Sends a signal to a process by descriptor (pidfd_send_signal(2), Linux 5.1); 0 only asks whether it is
+/// there.
+///
+/// # Errors
+/// `ESRCH` if it has ended and was reaped.
+pub fn signal(process: impl AsFd, number: i32) -> Result<()> {
+    // SAFETY: the siginfo pointer is null, which asks the kernel to fill one in; the rest are integers.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_fd().as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(outcome, || format!("pidfd_send_signal({number})")).map(drop)
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
+///
+/// # Errors
+/// `ENOSYS` or `EINVAL` on an older kernel.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: close_range takes integers; with CLOSE_RANGE_CLOEXEC it closes nothing, so no descriptor that
+    // an OwnedFd of ours stands for goes away under it.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    check(outcome, || {
+        format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)")
+    })
+    .map(drop)
+}
+
+/// Gives the next program a clean start with signals: none is blocked, and SIGPIPE, which Rust's runtime
+/// ignores in every program, ends a program again.
+///
+/// # Errors
+/// None is known.
+pub fn reset_signals() -> Result<()> {
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| crate::CallError::new("sigprocmask(SIG_SETMASK, none)", errno))?;
+    // SAFETY: SIG_DFL installs no handler of ours, so there is no code that could run at a bad time.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
+}
+
+/// Takes over a descriptor that this program was handed, by its number: across execve, or in a message.
+///
+/// # Preconditions
+/// Called once for a number, by the program that the number was told to.
+///
+/// # Errors
+/// `EBADF` if it is not open; `EINVAL` for the three standard ones, which the standard library owns.
+pub fn inherited(number: i32) -> Result<OwnedFd> {
+    if number < 3 {
+        return Err(crate::CallError::new(format!("inherit({number})"), nix::errno::Errno::EINVAL));
+    }
+    if closes_on_exec(number)?.is_none() {
+        return Err(crate::CallError::new(format!("inherit({number})"), nix::errno::Errno::EBADF));
+    }
+    // SAFETY: it is open (asked just above), and it was handed to this program as a number, so no owner for it
+    // exists unless this function was called twice, which its precondition forbids.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether a descriptor, by its number, is closed at execve; `None` if it is not open (fcntl(2), `F_GETFD`).
+///
+/// # Errors
+/// None is known.
+pub fn closes_on_exec(number: i32) -> Result<Option<bool>> {
+    // SAFETY: F_GETFD takes a number and no memory; for one that is not open the answer is EBADF.
+    let outcome = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    match check(outcome.into(), || format!("fcntl({number}, F_GETFD)")) {
+        Ok(flags) => Ok(Some(flags & libc::c_long::from(libc::FD_CLOEXEC) != 0)),
+        Err(error) if error.errno == nix::errno::Errno::EBADF => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets a resource limit of another process (prlimit(2)).
+///
+/// `resource` is the number of `RLIMIT_…`; the limits are in the resource's own unit, `u64::MAX` for none.
+///
+/// # Errors
+/// `EPERM` to raise a hard limit without CAP_SYS_RESOURCE, `EINVAL` for soft above hard.
+pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: prlimit64 reads one rlimit64 through the new-limit pointer, a live local; the old-limit pointer
+    // is null, so nothing is written.
+    let outcome = unsafe { libc::prlimit64(pid.as_raw(), resource, &raw const limit, std::ptr::null_mut()) };
+    check(outcome.into(), || {
+        format!("prlimit({pid}, {resource}, {soft}, {hard})")
+    })
+    .map(drop)
+}
+
+/// Reads a resource limit of the calling process: soft and hard.
+///
+/// # Errors
+/// `EINVAL` for an unknown resource.
+pub fn limit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: prlimit64 writes one rlimit64 through the old-limit pointer, a live local; the new-limit pointer
+    // is null, so nothing is set.
+    let outcome = unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut limit) };
+    check(outcome.into(), || format!("prlimit(self, {resource})"))?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// The number of a resource limit by its name in the runtime-spec, such as `RLIMIT_NOFILE` (getrlimit(2)).
+pub fn resource_number(name: &str) -> Option<u32> {
+    Some(match name {
+        "RLIMIT_AS" => libc::RLIMIT_AS,
+        "RLIMIT_CORE" => libc::RLIMIT_CORE,
+        "RLIMIT_CPU" => libc::RLIMIT_CPU,
+        "RLIMIT_DATA" => libc::RLIMIT_DATA,
+        "RLIMIT_FSIZE" => libc::RLIMIT_FSIZE,
+        "RLIMIT_LOCKS" => libc::RLIMIT_LOCKS,
+        "RLIMIT_MEMLOCK" => libc::RLIMIT_MEMLOCK,
+        "RLIMIT_MSGQUEUE" => libc::RLIMIT_MSGQUEUE,
+        "RLIMIT_NICE" => libc::RLIMIT_NICE,
+        "RLIMIT_NOFILE" => libc::RLIMIT_NOFILE,
+        "RLIMIT_NPROC" => libc::RLIMIT_NPROC,
+        "RLIMIT_RSS" => libc::RLIMIT_RSS,
+        "RLIMIT_RTPRIO" => libc::RLIMIT_RTPRIO,
+        "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
+        "RLIMIT_SIGPENDING" => libc::RLIMIT_SIGPENDING,
+        "RLIMIT_STACK" => libc::RLIMIT_STACK,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::getpid;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_signalled_by_descriptor_until_it_is_reaped() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = open(Pid::from_raw(child.id() as i32)).unwrap();
+        signal(&process, 0).unwrap();
+        signal(&process, libc::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert_eq!(signal(&process, 0).unwrap_err().errno, nix::errno::Errno::ESRCH);
+    }
+
+    #[test]
+    fn a_limit_that_was_set_is_read_back() {
+        let (_, hard) = limit(libc::RLIMIT_CORE).unwrap();
+        set_limit(getpid(), libc::RLIMIT_CORE, 0, hard).unwrap();
+        assert_eq!(limit(libc::RLIMIT_CORE).unwrap(), (0, hard));
+    }
+}
