@@ -1,0 +1,5 @@
+use gabion_baseline::Admitted;
+
+fn main() {
+    let _ = Admitted::default();
+}
