@@ -94,6 +94,11 @@ impl Allegation {
     pub fn config(&self) -> &Config {
         &self.config
     }
+
+    /// Both, for judgement to keep.
+    pub(crate) fn into_parts(self) -> (Value, Config) {
+        (self.document, self.config)
+    }
 }
 
 /// Types a document; a second, slower reading finds the place of an error.

@@ -149,18 +149,17 @@ pub fn judge(
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.action));
         return Ok(Judgement::Refused(Refusal { profile: policy.profile, findings }));
     }
-    let mut document = allegation.document().clone();
     let mut changes: Vec<&Change> = findings.iter().flat_map(|finding| finding.changes.iter()).collect();
     changes.sort_by_key(|change| change.phase());
-    let config = if changes.is_empty() {
-        allegation.config().clone()
+    let (document, config) = if changes.is_empty() {
+        (allegation.document().clone(), allegation.config().clone())
     } else {
+        let mut document = allegation.document().clone();
         for change in changes {
             change.apply(&mut document, &policy.default_seccomp);
         }
-        let effective = Allegation::from_document(document)?;
-        document = effective.document().clone();
-        effective.config().clone()
+        // Typed anew, so that there is one truth: what the document says after hardening.
+        Allegation::from_document(document)?.into_parts()
     };
     Ok(Judgement::Admitted(Box::new(Admitted { document, config, profile: policy.profile, findings })))
 }

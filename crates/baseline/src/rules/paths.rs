@@ -162,7 +162,7 @@ fn covers(list: &[String], path: &str) -> bool {
     list.iter().any(|entry| {
         let mut wanted = names(path);
         let mut given = names(entry).peekable();
-        is_plain(entry) && given.peek().is_some() && given.all(|name| wanted.next() == Some(name))
+        given.peek().is_some() && given.all(|name| wanted.next() == Some(name)) && is_plain(entry)
     })
 }
 
