@@ -3,7 +3,7 @@
 //! containerd's shim shows only the last error of the log, and Kubernetes cuts events at 1 KiB. So the line
 //! stands alone: who was refused, every violated id, as much of the reasons as fits, and where to read more.
 
-use super::{Report, Verdict, distinct, plural, printable};
+use super::{Report, Verdict, distinct, plural, printable, reason, rows};
 use crate::finding::{Action, Finding};
 
 /// No line is longer than this, in bytes of UTF-8. What a log adds around it (level, time, an engine's own
@@ -13,8 +13,8 @@ pub const MAX_BYTES: usize = 960;
 /// The longest name of a container that is repeated in full, in bytes.
 const MAX_NAME_BYTES: usize = 100;
 
-/// A reason shorter than this, in bytes, says nothing; the id stands without it.
-const MIN_REASON_BYTES: usize = 16;
+/// A reason that has to be cut shorter than this, in bytes, says nothing; the id stands without it.
+const MIN_REASON_BYTES: usize = 32;
 
 /// The docker client turns an error with one of these phrases into exit status 126 or 127, as if the workload
 /// itself had failed to start; dockerd and podman look for them too, in either case of letters.
@@ -49,42 +49,51 @@ impl Report<'_> {
         let room = MAX_BYTES.saturating_sub(head.len() + tail.len());
         let entries = self.entries();
         let body = with_reasons(&entries, room)
-            .or_else(|| joined(rules.iter().map(|rule| self.counted(rule)), room))
+            .or_else(|| with_reasons(&self.counted(), room))
             .unwrap_or_else(|| as_many_as_fit(&rules, room));
         disarm(format!("{head}{body}{tail}"))
     }
 
-    /// Each violated id once, with the reason of its first finding.
+    /// Each violated id once, with its reason; in a row of ids that are much the same, the first has one.
     fn entries(&self) -> Vec<Entry> {
-        let denials: Vec<&Finding> = self.with_action(Action::Deny).collect();
-        distinct(denials.iter().map(|finding| finding.rule.as_str()))
-            .into_iter()
-            .filter_map(|id| {
-                let mut same = denials.iter().filter(|finding| finding.rule == id);
-                let first = same.next()?;
-                let more = match same.count() {
-                    0 => String::new(),
-                    n => format!(" ({n} more {})", plural(n, "place")),
-                };
-                let reason = format!("config.json#{}: {}{more}", first.pointer, first.found);
-                Some(Entry {
-                    id: printable(id),
-                    reason: printable(&reason),
-                })
-            })
-            .collect()
+        let mut entries: Vec<Entry> = Vec::new();
+        for group in self.by_rule(Action::Deny) {
+            for row in rows(&group) {
+                for (i, finding) in std::iter::once(row.first).chain(row.likewise).enumerate() {
+                    let id = printable(&finding.rule);
+                    if entries.iter().any(|entry| entry.id == id) {
+                        continue;
+                    }
+                    let more = match group.iter().filter(|other| other.rule == finding.rule).count() {
+                        0 | 1 => String::new(),
+                        n => format!(" ({} more {})", n - 1, plural(n - 1, "place")),
+                    };
+                    let reason = if i == 0 {
+                        reason(finding, &more)
+                    } else {
+                        String::new()
+                    };
+                    entries.push(Entry { id, reason });
+                }
+            }
+        }
+        entries
     }
 
-    /// `CAP-03 (18 values)`: a rule whose sub-keys do not fit.
-    fn counted(&self, rule: &str) -> String {
-        let ids = self
-            .with_action(Action::Deny)
-            .filter(|f| f.rule_id() == rule)
-            .map(|f| f.rule.as_str());
-        match distinct(ids).len() {
-            0 | 1 => rule.to_owned(),
-            n => format!("{rule} ({n} values)"),
-        }
+    /// `DEV-02 (95 values)`: each rule once, with the reason of its first finding, where sub-keys do not fit.
+    fn counted(&self) -> Vec<Entry> {
+        let entry = |group: &Vec<&Finding>| {
+            let first = group[0];
+            let id = match distinct(group.iter().map(|finding| finding.rule.as_str())).len() {
+                1 => first.rule_id().to_owned(),
+                n => format!("{} ({n} values)", first.rule_id()),
+            };
+            Entry {
+                id: printable(&id),
+                reason: reason(first, ""),
+            }
+        };
+        self.by_rule(Action::Deny).iter().map(entry).collect()
     }
 }
 
@@ -105,7 +114,7 @@ fn with_reasons(entries: &[Entry], room: usize) -> Option<String> {
     let mut reasons = vec![String::new(); entries.len()];
     for (served, &i) in order.iter().enumerate() {
         let share = (left / (entries.len() - served)).saturating_sub(1);
-        if share >= MIN_REASON_BYTES.min(entries[i].reason.len()) {
+        if !entries[i].reason.is_empty() && share >= MIN_REASON_BYTES.min(entries[i].reason.len()) {
             reasons[i] = cut(&entries[i].reason, share);
             left -= reasons[i].len() + 1;
         }
@@ -247,21 +256,50 @@ mod tests {
     }
 
     #[test]
+    fn many_values_at_one_place_have_one_reason_and_come_after_what_says_more() {
+        let capability = |name: &str| {
+            finding(
+                &format!("CAP-03:{name}"),
+                Action::Deny,
+                "/process/capabilities/bounding",
+                "is granted",
+            )
+        };
+        let mut findings = ["SYS_ADMIN", "SYS_PTRACE", "SYS_BOOT", "BPF"]
+            .map(capability)
+            .to_vec();
+        findings.push(finding(
+            "PRV-05",
+            Action::Deny,
+            "/process/capabilities",
+            "a privileged container",
+        ));
+        assert_eq!(
+            refused(&findings).line(),
+            "gabion refused web-1: 2 rules of profile baseline: \
+             PRV-05 config.json#/process/capabilities: a privileged container; \
+             CAP-03:SYS_ADMIN config.json#/process/capabilities/bounding: is granted; \
+             CAP-03:SYS_PTRACE; CAP-03:SYS_BOOT; CAP-03:BPF; gabion explain PRV-05"
+        );
+    }
+
+    #[test]
     fn sub_keys_that_do_not_fit_are_counted_under_their_rule() {
         let make = |i| {
             finding(
                 &format!("DEV-02:/dev/{}{i}", "d".repeat(40)),
                 Action::Deny,
                 "/linux/devices",
-                "x",
+                "a device",
             )
         };
         let mut findings: Vec<Finding> = (0..40).map(make).collect();
         findings.extend(denials(2, "x"));
         assert_eq!(
             refused(&findings).line(),
-            "gabion refused web-1: 3 rules of profile baseline: DEV-02 (40 values); XYZ-00; XYZ-01; \
-             gabion explain DEV-02"
+            "gabion refused web-1: 3 rules of profile baseline: XYZ-00 config.json#/mounts/0/source: x; \
+             XYZ-01 config.json#/mounts/1/source: x; DEV-02 (40 values) config.json#/linux/devices: a device; \
+             gabion explain XYZ-00"
         );
     }
 

@@ -85,15 +85,42 @@ impl<'a> Report<'a> {
         self.verdict
     }
 
+    /// The configuration as it would run; `None` if it is refused.
+    pub fn effective(&self) -> Option<&'a Value> {
+        self.effective
+    }
+
     fn with_action(&self, action: Action) -> impl Iterator<Item = &'a Finding> {
         self.findings
             .iter()
             .filter(move |finding| finding.action == action)
     }
 
-    /// The ids of the rules that refuse, without their sub-keys, each once, in the order found.
+    /// The findings of one action, those of one rule together.
+    ///
+    /// Rules with few findings come first: of a privileged container, that it is one says more than each of
+    /// its thirty capabilities.
+    fn by_rule(&self, action: Action) -> Vec<Vec<&'a Finding>> {
+        let mut groups: Vec<Vec<&Finding>> = Vec::new();
+        for finding in self.with_action(action) {
+            match groups
+                .iter_mut()
+                .find(|group| group[0].rule_id() == finding.rule_id())
+            {
+                Some(group) => group.push(finding),
+                None => groups.push(vec![finding]),
+            }
+        }
+        groups.sort_by_key(Vec::len);
+        groups
+    }
+
+    /// The ids of the rules that refuse, without their sub-keys, in the order in which they are told.
     fn denying_rules(&self) -> Vec<&'a str> {
-        distinct(self.with_action(Action::Deny).map(Finding::rule_id))
+        self.by_rule(Action::Deny)
+            .iter()
+            .map(|group| group[0].rule_id())
+            .collect()
     }
 
     /// `gabion refused web-1: 2 rules of profile baseline`.
@@ -113,6 +140,44 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Findings of one rule that are told together.
+#[derive(Debug, PartialEq)]
+struct Row<'a> {
+    /// The one that is told in full.
+    first: &'a Finding,
+    /// Others of which the id says enough.
+    likewise: Vec<&'a Finding>,
+}
+
+/// A row of values at one place, or at sister places such as the elements of a list, is told once and counted up
+/// if it is so long that it would hide the rest: thirty capabilities, a hundred devices.
+fn rows<'a>(group: &[&'a Finding]) -> Vec<Row<'a>> {
+    const LONG: usize = 4;
+    let mut rows = Vec::new();
+    for sisters in group.chunk_by(|a, b| same_list(&a.pointer, &b.pointer)) {
+        match sisters {
+            [first, likewise @ ..] if sisters.len() >= LONG => {
+                rows.push(Row {
+                    first,
+                    likewise: likewise.to_vec(),
+                });
+            }
+            few => rows.extend(few.iter().map(|first| Row {
+                first,
+                likewise: Vec::new(),
+            })),
+        }
+    }
+    rows
+}
+
+/// True for pointers that differ in nothing but the indices of lists.
+fn same_list(a: &str, b: &str) -> bool {
+    let index = |step: &str| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit());
+    let (a, b): (Vec<&str>, Vec<&str>) = (a.split('/').collect(), b.split('/').collect());
+    a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a == b || (index(a) && index(b)))
+}
+
 /// Text that may hold what a bundle's author wrote, made safe to print: control characters, line ends,
 /// invisible and reordering characters are shown as escapes such as `\u{202e}`.
 pub fn printable(text: &str) -> String {
@@ -124,6 +189,14 @@ pub fn printable(text: &str) -> String {
         }
     }
     out
+}
+
+/// Place and fact of a finding. One without a place is not about config.json but about the host.
+fn reason(finding: &Finding, more: &str) -> String {
+    match finding.pointer.as_str() {
+        "" => printable(&format!("{}{more}", finding.found)),
+        pointer => printable(&format!("config.json#{pointer}: {}{more}", finding.found)),
+    }
 }
 
 fn plural(count: usize, noun: &str) -> String {
@@ -242,6 +315,49 @@ mod tests {
                 assert_eq!(report.effective, None);
             }
         }
+    }
+
+    #[test]
+    fn a_finding_about_the_host_names_no_place_in_the_file() {
+        let host = finding(
+            "HOST-03:binary",
+            Action::Deny,
+            "",
+            "gabion's binary can be written",
+        );
+        assert_eq!(reason(&host, ""), "gabion's binary can be written");
+        let file = finding("NS-06", Action::Deny, "/linux/namespaces", "no cgroup namespace");
+        assert_eq!(
+            reason(&file, " (2 places)"),
+            "config.json#/linux/namespaces: no cgroup namespace (2 places)"
+        );
+    }
+
+    #[test]
+    fn only_a_long_row_at_sister_places_is_told_once() {
+        let make = |i: usize| {
+            finding(
+                &format!("DEV-02:{i}"),
+                Action::Deny,
+                &format!("/linux/devices/{i}"),
+                "x",
+            )
+        };
+        let findings: Vec<Finding> = (0..4).map(make).collect();
+        let all: Vec<&Finding> = findings.iter().collect();
+        assert_eq!(
+            rows(&all),
+            [Row {
+                first: all[0],
+                likewise: all[1..].to_vec()
+            }]
+        );
+        assert_eq!(rows(&all[1..]).len(), 3);
+        let elsewhere = finding("DEV-02:a", Action::Deny, "/linux/resources/devices/0", "x");
+        assert_eq!(rows(&[all[0], all[1], &elsewhere, all[2], all[3]]).len(), 5);
+        assert!(same_list("/mounts/3/options/0", "/mounts/12/options/1"));
+        assert!(!same_list("/mounts/3/options", "/mounts/3/source"));
+        assert!(!same_list("/linux/sysctl/a", "/linux/sysctl/b"));
     }
 
     #[test]

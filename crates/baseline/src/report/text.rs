@@ -1,6 +1,6 @@
 //! A judgement for a person at a terminal.
 
-use super::{Report, Verdict, printable};
+use super::{Report, Row, Verdict, printable, reason, rows};
 use crate::finding::{Action, Finding};
 
 /// How to set the text.
@@ -61,26 +61,11 @@ impl Report<'_> {
 
     /// The findings of one action, those of one rule together.
     fn section(&self, out: &mut String, action: Action, style: Style) {
-        let findings: Vec<&Finding> = self.with_action(action).collect();
-        for group in findings.chunk_by(|a, b| a.rule_id() == b.rule_id()) {
-            for (i, finding) in group.iter().enumerate() {
-                let id = printable(&finding.rule);
-                let reason = printable(&format!("config.json#{}: {}", finding.pointer, finding.found));
-                let set = wrap(&format!("{id}  {reason}"), 2, INDENT, style.width);
-                out.push_str(&paint(&set, &id, action, style.colour));
-                out.push('\n');
-                // The same way out for the next one is told once, after the last of them.
-                if group
-                    .get(i + 1)
-                    .is_none_or(|next| next.accepted != finding.accepted)
-                {
-                    detail(out, "accepted", &finding.accepted, style);
-                }
+        for group in self.by_rule(action) {
+            for Row { first, likewise } in rows(&group) {
+                finding(out, first, &likewise, style);
             }
-            let stops = group
-                .first()
-                .map(|finding| finding.stops.join("; "))
-                .unwrap_or_default();
+            let stops = group[0].stops.join("; ");
             if action == Action::Deny && !stops.is_empty() {
                 detail(out, "stops", &stops, style);
             }
@@ -101,6 +86,21 @@ impl Report<'_> {
             ),
             _ => format!("gabion explain {rule} says more; without a name it lists the rules."),
         })
+    }
+}
+
+/// One finding, and the ids of others like it.
+fn finding(out: &mut String, finding: &Finding, others: &[&Finding], style: Style) {
+    let id = printable(&finding.rule);
+    let set = wrap(&format!("{id}  {}", reason(finding, "")), 2, INDENT, style.width);
+    out.push_str(&paint(&set, &id, finding.action, style.colour));
+    out.push('\n');
+    if !others.is_empty() {
+        let ids: Vec<&str> = others.iter().map(|other| other.rule.as_str()).collect();
+        detail(out, "likewise", &ids.join(" "), style);
+    }
+    if !finding.undecided {
+        detail(out, "accepted", &finding.accepted, style);
     }
 }
 
@@ -251,23 +251,65 @@ recorded: tolerated by this profile
     }
 
     #[test]
-    fn findings_of_one_rule_share_their_way_out_and_what_they_stop() {
-        let findings = ["SYS_ADMIN", "SYS_PTRACE"].map(|name| {
+    fn a_row_of_values_at_one_place_is_told_once_and_after_what_says_more() {
+        let capability = |name: &str| {
             finding(
                 &format!("CAP-03:{name}"),
                 Action::Deny,
                 "/process/capabilities/bounding",
                 "too much",
             )
-        });
+        };
+        let mut findings = ["SYS_ADMIN", "SYS_PTRACE", "SYS_BOOT", "BPF"]
+            .map(capability)
+            .to_vec();
+        let expected = "\
+  CAP-03:SYS_ADMIN  config.json#/process/capabilities/bounding: too much
+          likewise: CAP-03:SYS_PTRACE CAP-03:SYS_BOOT CAP-03:BPF
+          accepted: something else
+          stops: an attack
+";
+        assert!(refused(&findings).text(FILE).contains(expected));
+        findings.push(finding(
+            "PRV-05",
+            Action::Deny,
+            "/process/capabilities",
+            "a privileged container",
+        ));
         let text = refused(&findings).text(FILE);
-        assert_eq!(text.matches("accepted: something else").count(), 1);
-        assert_eq!(text.matches("stops: an attack").count(), 1);
-        assert!(
-            text.starts_with("gabion refused web-1: 1 rule of profile baseline\n  CAP-03:SYS_ADMIN  config")
+        let (first, second) = (
+            text.find("  PRV-05  ").unwrap(),
+            text.find("  CAP-03:SYS_ADMIN  ").unwrap(),
         );
+        assert!(first < second);
+        assert!(text.contains("gabion explain PRV-05 says more"));
+    }
+
+    #[test]
+    fn a_few_values_at_one_place_are_told_one_by_one() {
+        let findings = ["A", "B"].map(|name| finding(&format!("CAP-03:{name}"), Action::Deny, "/x", name));
+        let text = refused(&findings).text(FILE);
+        assert!(text.contains("\n  CAP-03:A  config.json#/x: A\n          accepted: something else\n"));
+        assert!(text.contains("\n  CAP-03:B  config.json#/x: B\n          accepted: something else\n"));
+    }
+
+    #[test]
+    fn what_could_not_be_decided_promises_no_way_out() {
+        let mut findings = [finding(
+            "NS-09",
+            Action::Audit,
+            "/linux/namespaces/1/path",
+            "is not known",
+        )];
+        findings[0].undecided = true;
+        let effective = serde_json::json!({});
+        let text = admitted(&findings, &effective).text(Style {
+            everything: true,
+            ..FILE
+        });
         assert!(
-            text.contains("\n  CAP-03:SYS_PTRACE  config.json#/process/capabilities/bounding: too much\n")
+            text.contains("is not known\n  gabion explain NS-09 says more"),
+            "{text}"
         );
     }
 
