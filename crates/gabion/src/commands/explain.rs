@@ -1,0 +1,313 @@
+//! `gabion explain`: the catalogue of rules, for people.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use gabion_baseline::nearest::nearest;
+use gabion_baseline::profile::Level;
+use gabion_baseline::report::wrap;
+use gabion_baseline::rules;
+use gabion_baseline::{Profile, Rule};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::print;
+
+/// Say what a rule means, what it stops and how to satisfy it
+///
+/// Without a rule, list all of them with what each profile does about a violation:
+/// deny refuses the bundle, harden adds a safe value, audit records it.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Options {
+    /// Id of a rule, such as MNT-02 or CAP-03:SYS_ADMIN
+    #[arg(value_name = "RULE")]
+    rule: Option<String>,
+
+    /// Print text or json
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let Some(id) = &options.rule else {
+        return match options.format {
+            Format::Text => print::out(&list(print::prose_width())),
+            Format::Json => print::json(&json!({"version": 1, "rules": everything()})),
+        };
+    };
+    let rule = rules::find(id).ok_or_else(|| unknown(id))?;
+    match options.format {
+        Format::Text => print::out(&page(rule, print::prose_width())),
+        Format::Json => print::json(&json!({"version": 1, "rules": [entry(topic(rule), rule)]})),
+    }
+}
+
+fn unknown(id: &str) -> Failure {
+    let rule_id = id.split(':').next().unwrap_or(id);
+    let hint = match nearest(rule_id, rules::all().map(|rule| rule.id)) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => ".".to_owned(),
+    };
+    Failure::error(format!(
+        "there is no rule {rule_id:?}{hint} `gabion explain` lists all of them"
+    ))
+}
+
+/// All rules by topic, one line each.
+fn list(width: usize) -> String {
+    // The titles begin after the id and three levels.
+    const TITLE: usize = 30;
+    let legend = "Each rule with its level in the profiles privileged, baseline and restricted. deny: refused; \
+                  harden: a safe value is added; audit: recorded; -: not looked at.";
+    let mut out = format!("{}\n", wrap(legend, 0, 0, Some(width)));
+    for (topic, rules) in rules::TOPICS.iter().filter(|(_, rules)| !rules.is_empty()) {
+        out.push_str(&format!("\n{topic}\n"));
+        for rule in *rules {
+            let [privileged, baseline, restricted] =
+                Profile::ALL.map(|profile| word(rule.levels.of(profile)));
+            let line = format!(
+                "{:<8} {privileged:<6} {baseline:<6} {restricted:<6} {}",
+                rule.id, rule.title
+            );
+            out.push_str(&wrapped_after_columns(&line, TITLE, width));
+        }
+    }
+    out.push_str("\ngabion explain RULE says more about one of them.\n");
+    out
+}
+
+/// Wraps the last column of a table; the columns before it keep their spaces.
+fn wrapped_after_columns(line: &str, column: usize, width: usize) -> String {
+    let (columns, title) = line.split_at(column.min(line.len()));
+    let title = wrap(title, column, column, Some(width));
+    format!("{columns}{}\n", title.trim_start())
+}
+
+/// One rule in full.
+fn page(rule: &Rule, width: usize) -> String {
+    let mut out = Page {
+        text: String::new(),
+        width,
+    };
+    out.line(0, &format!("{}  {}", rule.id, rule.title));
+    out.paragraph("Violated when", rule.meaning);
+    out.paragraph("Why", rule.why);
+    out.items("Stops", rule.stops.iter().copied());
+    out.items("Looks at", rule.fields.iter().copied());
+    out.title("In each profile");
+    for profile in Profile::ALL {
+        out.labelled(profile.name(), describe(rule.levels.of(profile)));
+    }
+    if rule.is_immutable() {
+        out.line(2, "It guards the runtime itself: no policy changes that.");
+    }
+    if !rule.hardening.is_empty() {
+        out.paragraph("Hardening", rule.hardening);
+    }
+    out.title("How to satisfy it");
+    out.labelled("Docker", rule.remedies.docker);
+    out.labelled("Kubernetes", rule.remedies.kubernetes);
+    out.labelled("config.json", rule.remedies.config);
+    let references = rule.references();
+    out.items(
+        "The same in other catalogues",
+        references.iter().map(String::as_str),
+    );
+    out.text
+}
+
+/// A page under construction.
+struct Page {
+    text: String,
+    width: usize,
+}
+
+impl Page {
+    fn line(&mut self, indent: usize, text: &str) {
+        self.text.push_str(&wrap(text, indent, indent, Some(self.width)));
+        self.text.push('\n');
+    }
+
+    fn title(&mut self, title: &str) {
+        self.text.push_str(&format!("\n{title}\n"));
+    }
+
+    fn paragraph(&mut self, title: &str, text: &str) {
+        self.title(title);
+        self.line(2, text);
+    }
+
+    fn items<'a>(&mut self, title: &str, items: impl Iterator<Item = &'a str>) {
+        let mut items = items.peekable();
+        if items.peek().is_none() {
+            return;
+        }
+        self.title(title);
+        for item in items {
+            self.text
+                .push_str(&wrap(&format!("- {item}"), 2, 4, Some(self.width)));
+            self.text.push('\n');
+        }
+    }
+
+    fn labelled(&mut self, label: &str, text: &str) {
+        const COLUMN: usize = 15;
+        let label = format!("  {label:<13}");
+        let text = wrap(text, COLUMN, COLUMN, Some(self.width));
+        self.text.push_str(&format!("{label}{}\n", text.trim_start()));
+    }
+}
+
+fn describe(level: Level) -> &'static str {
+    match level {
+        Level::Off => "off: not looked at",
+        Level::Audit => "audit: recorded, and runs",
+        Level::Harden => "harden: a safe value is added, or where that cannot be, refused",
+        Level::Deny => "deny: refused",
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Off => "-",
+        Level::Audit => "audit",
+        Level::Harden => "harden",
+        Level::Deny => "deny",
+    }
+}
+
+fn topic(rule: &Rule) -> &'static str {
+    let holds = |rules: &[&Rule]| rules.iter().any(|other| other.id == rule.id);
+    rules::TOPICS
+        .iter()
+        .find(|(_, rules)| holds(rules))
+        .map_or("", |(topic, _)| topic)
+}
+
+fn everything() -> Vec<Value> {
+    rules::TOPICS
+        .iter()
+        .flat_map(|(topic, rules)| rules.iter().map(|rule| entry(topic, rule)))
+        .collect()
+}
+
+fn entry(topic: &str, rule: &Rule) -> Value {
+    let mappings = rule.mappings;
+    json!({
+        "id": rule.id,
+        "topic": topic,
+        "title": rule.title,
+        "meaning": rule.meaning,
+        "why": rule.why,
+        "stops": rule.stops,
+        "fields": rule.fields,
+        "levels": rule.levels,
+        "immutable": rule.is_immutable(),
+        "hardening": rule.hardening,
+        "remedies": {
+            "docker": rule.remedies.docker,
+            "kubernetes": rule.remedies.kubernetes,
+            "config": rule.remedies.config,
+        },
+        "mappings": {
+            "pss": mappings.pss,
+            "cisDocker": mappings.cis_docker,
+            "nsa": mappings.nsa,
+            "nist800190": mappings.nist_800_190,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_listed_once_and_has_a_page_that_fits_a_terminal() {
+        let list = list(80);
+        assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
+        for rule in rules::all() {
+            assert_eq!(
+                list.lines()
+                    .filter(|line| line.starts_with(&format!("{} ", rule.id)))
+                    .count(),
+                1
+            );
+            let page = page(rule, 80);
+            for line in page.lines().filter(|line| line.split_whitespace().count() > 3) {
+                assert!(line.chars().count() <= 80, "{}: {line}", rule.id);
+            }
+            for part in [
+                "\nViolated when\n",
+                "\nWhy\n",
+                "\nHow to satisfy it\n  Docker  ",
+                "\n  config.json  ",
+            ] {
+                assert!(page.contains(part), "{} has no {part:?}", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_has_everything_that_is_known_of_a_rule() {
+        let rule = rules::find("CAP-01").unwrap();
+        let page = page(rule, 4000);
+        for text in [
+            rule.title,
+            rule.meaning,
+            rule.why,
+            rule.hardening,
+            rule.remedies.docker,
+            rule.remedies.config,
+        ] {
+            assert!(page.contains(text), "{text}");
+        }
+        for reference in rule.references() {
+            assert!(page.contains(&format!("\n  - {reference}\n")), "{reference}");
+        }
+        assert!(page.contains("\nIn each profile\n  privileged   audit: recorded, and runs\n"));
+    }
+
+    #[test]
+    fn an_unknown_rule_is_answered_with_the_nearest() {
+        assert_eq!(
+            unknown("CAP-1").line(),
+            "there is no rule \"CAP-1\"; did you mean CAP-01? `gabion explain` lists all of them"
+        );
+        assert_eq!(
+            unknown("something").line(),
+            "there is no rule \"something\". `gabion explain` lists all of them"
+        );
+    }
+
+    #[test]
+    fn a_rule_is_found_as_a_finding_names_it() {
+        assert_eq!(rules::find("cap-01:SYS_ADMIN").unwrap().id, "CAP-01");
+    }
+
+    #[test]
+    fn the_json_names_topic_levels_and_remedies() {
+        let rule = rules::find("CAP-01").unwrap();
+        let entry = entry(topic(rule), rule);
+        assert_eq!(entry["topic"], "Capabilities");
+        assert_eq!(
+            entry["levels"],
+            json!({"privileged": "audit", "baseline": "harden", "restricted": "harden"})
+        );
+        assert_eq!(entry["remedies"]["docker"], rule.remedies.docker);
+        assert_eq!(everything().len(), rules::all().count());
+    }
+}

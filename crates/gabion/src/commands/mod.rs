@@ -1,0 +1,15 @@
+//! One file for each command: its flags, and what it prints.
+
+pub(crate) mod check;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod explain;
+pub(crate) mod features;
+pub(crate) mod kill;
+pub(crate) mod lifecycle;
+pub(crate) mod list;
+pub(crate) mod policy;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod state;

@@ -1,0 +1,316 @@
+//! `gabion policy`: what is in force here, and who decided it.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use gabion_baseline::policy_file::Site;
+use gabion_baseline::profile::Level;
+use gabion_baseline::rules;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::policy::{ChosenBy, places};
+use crate::print;
+
+/// Show the policy in force
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    Show(Show),
+}
+
+/// Show profile, levels, permissions and limits, and which file says so
+///
+/// What the site made weaker than the profile has it is marked.
+#[derive(Debug, Args)]
+struct Show {
+    /// Print text or json
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let PolicyCommand::Show(show) = &options.command;
+    let (site, by) = context.site()?;
+    match show.format {
+        Format::Json => print::json(&json(&site, by)),
+        Format::Text => {
+            let (file, drop_ins) = places(context.globals().policy.as_deref());
+            let read = format!("{} and {}/*.toml", file.display(), drop_ins.display());
+            print::out(&text(&site, by, &read))
+        }
+    }
+}
+
+/// A level that the site gave, beside the one that the profile has.
+struct Changed<'a> {
+    /// A rule's id, or one value of it.
+    id: &'a str,
+    level: Level,
+    built_in: Level,
+    origin: &'a str,
+}
+
+impl Changed<'_> {
+    fn is_weaker(&self) -> bool {
+        self.level < self.built_in
+    }
+}
+
+fn changed(site: &Site) -> Vec<Changed<'_>> {
+    let levels = site.policy.levels.iter();
+    let changed = levels.filter_map(|(id, level)| {
+        let built_in = rules::find(id)?.levels.of(site.policy.profile);
+        Some(Changed {
+            id,
+            level: *level,
+            built_in,
+            origin: origin(site, id).unwrap_or_default(),
+        })
+    });
+    changed.collect()
+}
+
+fn origin<'a>(site: &'a Site, setting: &str) -> Option<&'a str> {
+    site.origins.get(setting).map(String::as_str)
+}
+
+fn text(site: &Site, by: ChosenBy, read: &str) -> String {
+    let policy = &site.policy;
+    let mut out = Lines::default();
+    let chosen = match (by, origin(site, "profile")) {
+        (ChosenBy::Policy, Some(place)) => place.to_owned(),
+        (ChosenBy::Policy, None) => "built in".to_owned(),
+        (by, _) => format!("chosen by {}", by.describe()),
+    };
+    out.add("profile", policy.profile.name(), &chosen);
+    out.add(
+        "policy files",
+        read,
+        if site.origins.is_empty() {
+            "none of them says anything"
+        } else {
+            ""
+        },
+    );
+    out.title("Levels changed here");
+    let changed = changed(site);
+    for change in &changed {
+        let Changed {
+            id, level, built_in, ..
+        } = change;
+        let weaker = if change.is_weaker() { "; WEAKER" } else { "" };
+        out.add(
+            id,
+            &format!("{} (profile: {}{weaker})", word(*level), word(*built_in)),
+            change.origin,
+        );
+    }
+    out.nothing_if(changed.is_empty());
+    out.title("Allowed here");
+    let built_in = |setting: String| origin(site, &setting).unwrap_or("built in").to_owned();
+    for path in &policy.devices {
+        out.add("device", path, &built_in(format!("allow.devices {path}")));
+    }
+    for root in &policy.engine_roots {
+        out.add(
+            "engine root",
+            root,
+            &built_in(format!("allow.engine-roots {root}")),
+        );
+    }
+    for hook in &policy.hooks {
+        let arg0 = hook
+            .arg0
+            .as_ref()
+            .map(|arg0| format!(" as {arg0:?}"))
+            .unwrap_or_default();
+        let place = built_in(format!("allow.hooks {} {}", hook.point, hook.path));
+        out.add("hook", &format!("{} {}{arg0}", hook.point, hook.path), &place);
+    }
+    out.title("Limits");
+    out.add(
+        "pids",
+        &policy.pids_limit.to_string(),
+        &built_in("limits.pids".to_owned()),
+    );
+    out.title("Ledger");
+    out.add(
+        "path",
+        &site.ledger.path.display().to_string(),
+        &built_in("ledger.path".to_owned()),
+    );
+    let required = if site.ledger.required {
+        "true"
+    } else {
+        "false; what cannot be recorded runs all the same"
+    };
+    out.add("required", required, &built_in("ledger.required".to_owned()));
+    out.text
+        .push_str("\ngabion explain lists every rule with its level in each profile.\n");
+    out.text
+}
+
+/// Settings under titles: name, value, and where it was decided.
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn title(&mut self, title: &str) {
+        self.text.push_str(&format!("\n{title}\n"));
+    }
+
+    fn add(&mut self, name: &str, value: &str, place: &str) {
+        let place = if place.is_empty() {
+            String::new()
+        } else {
+            format!("  [{place}]")
+        };
+        self.text.push_str(&format!("  {name:<12}  {value}{place}\n"));
+    }
+
+    fn nothing_if(&mut self, nothing: bool) {
+        if nothing {
+            self.text.push_str("  none\n");
+        }
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Off => "off",
+        Level::Audit => "audit",
+        Level::Harden => "harden",
+        Level::Deny => "deny",
+    }
+}
+
+fn json(site: &Site, by: ChosenBy) -> Value {
+    let policy = &site.policy;
+    let levels: Vec<Value> = changed(site)
+        .iter()
+        .map(|change| {
+            json!({
+                "rule": change.id,
+                "level": change.level,
+                "profileLevel": change.built_in,
+                "weaker": change.is_weaker(),
+                "origin": change.origin,
+            })
+        })
+        .collect();
+    let hooks: Vec<Value> = policy
+        .hooks
+        .iter()
+        .map(|hook| json!({"point": hook.point, "path": hook.path, "arg0": hook.arg0}))
+        .collect();
+    json!({
+        "version": 1,
+        "profile": policy.profile,
+        "chosenBy": by.describe(),
+        "rules": levels,
+        "allow": {"devices": policy.devices, "engineRoots": policy.engine_roots, "hooks": hooks},
+        "limits": {"pids": policy.pids_limit},
+        "ledger": {"path": site.ledger.path, "required": site.ledger.required},
+        "origins": site.origins,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use gabion_baseline::policy_file::PolicyText;
+
+    use super::*;
+
+    fn site(text: &str) -> Site {
+        let file = PolicyText {
+            name: "p.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        Site::read(&[file], |_| Value::Null).unwrap()
+    }
+
+    #[test]
+    fn what_a_site_made_weaker_is_marked() {
+        let site = site("[rules]\nCAP-01 = \"audit\"\n\"CAP-01:X\" = \"deny\"\n");
+        let text = text(&site, ChosenBy::Policy, "p.toml");
+        assert!(text.contains(
+            "\n  CAP-01        audit (profile: harden; WEAKER)  [p.toml, line 2 column 1]\n  \
+             CAP-01:X      deny (profile: harden)  [p.toml, line 3 column 1]\n"
+        ));
+        let json = json(&site, ChosenBy::Policy);
+        assert_eq!(
+            json["rules"][0],
+            json!({"rule": "CAP-01", "level": "audit", "profileLevel": "harden", "weaker": true,
+                   "origin": "p.toml, line 2 column 1"})
+        );
+        assert_eq!(json["rules"][1]["weaker"], false);
+    }
+
+    #[test]
+    fn the_built_in_policy_says_that_it_is() {
+        let text = text(&Site::builtin(|_| Value::Null), ChosenBy::Policy, "p.toml");
+        assert!(
+            text.starts_with("  profile       baseline  [built in]\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nLevels changed here\n  none\n"), "{text}");
+        assert!(
+            text.contains("\n  path          /var/log/gabion/decisions.jsonl  [built in]\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn everything_a_site_decided_is_shown() {
+        let site = site(
+            "profile = \"restricted\"\nallow.devices = [\"/dev/fuse\"]\nledger.required = false\n\
+             [[allow.hooks]]\npoint = \"prestart\"\npath = \"/h\"\narg0 = \"a\"\n",
+        );
+        let text = text(&site, ChosenBy::Flag, "p.toml");
+        assert!(
+            text.starts_with("  profile       restricted  [chosen by --profile]\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  device        /dev/fuse  [p.toml, line 2 column 7]\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  hook          prestart /h as \"a\"  [p.toml, line 4 column 1]\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  required      false; what cannot be recorded runs all the same  ["),
+            "{text}"
+        );
+        let json = json(&site, ChosenBy::Flag);
+        assert_eq!(json["profile"], "restricted");
+        assert_eq!(json["chosenBy"], "--profile");
+        assert_eq!(
+            json["allow"]["hooks"][0],
+            json!({"point": "prestart", "path": "/h", "arg0": "a"})
+        );
+        assert_eq!(json["ledger"]["required"], false);
+    }
+}

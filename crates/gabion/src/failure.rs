@@ -1,0 +1,78 @@
+//! How a command fails, and how that is told.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use gabion_baseline::report::Report;
+
+use crate::cli::LogFormat;
+use crate::log::{Log, Severity};
+use crate::print;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Judgement refused the bundle.
+    Refused {
+        /// In one line, for logs.
+        line: String,
+        /// For a person at a terminal.
+        text: String,
+    },
+    /// The command line is none; clap's words, several lines.
+    Usage(String),
+    /// Anything else.
+    Error(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Error(error.into())
+    }
+}
+
+impl Failure {
+    pub(crate) fn error(message: impl Into<String>) -> Self {
+        Failure::Error(anyhow::Error::msg(message.into()))
+    }
+
+    pub(crate) fn refused(report: &Report<'_>) -> Self {
+        Failure::Refused {
+            line: report.line(),
+            text: report.text(print::style(&std::io::stderr(), false)),
+        }
+    }
+
+    /// The failure in one line.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Failure::Refused { line, .. } => line.clone(),
+            Failure::Usage(text) => {
+                let first = text.lines().next().unwrap_or_default();
+                first.strip_prefix("error: ").unwrap_or(first).to_owned()
+            }
+            Failure::Error(error) => format!("{error:#}"),
+        }
+    }
+
+    /// Tells it, once in the log and once to whoever watches standard error, and gives the exit status: 1, as
+    /// runc has it.
+    pub(crate) fn report(self, log: &Log) -> ExitCode {
+        let line = self.line();
+        if log.is_file() || log.format() == LogFormat::Json {
+            log.write(Severity::Error, &line);
+        }
+        if log.is_file() || log.format() == LogFormat::Text {
+            let mut stderr = std::io::stderr();
+            let text = match self {
+                Failure::Refused { text, .. } if stderr.is_terminal() => text,
+                Failure::Refused { .. } => format!("{line}\n"),
+                Failure::Usage(text) => text,
+                Failure::Error(_) => format!("gabion: {line}\n"),
+            };
+            // Standard error may be closed; then the log and the exit status say it.
+            drop(stderr.write_all(text.as_bytes()));
+        }
+        ExitCode::FAILURE
+    }
+}
