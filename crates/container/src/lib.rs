@@ -1,1 +1,49 @@
-//! Under construction.
+//! The life of a container: create, start, state, kill, delete, and running it in the foreground.
+//!
+//! Building takes an [`gabion_baseline::Admitted`] and nothing else, so nothing is built that was not judged.
+//! libcontainer builds the init container in a child process of its own; everything around it is ours,
+//! because of what is written in docs/libcontainer.md:
+//!
+//! ```text
+//! create            builder child            init (libcontainer)            start
+//! ──────            ─────────────            ───────────────────            ─────
+//! state directory
+//! effective spec ─▶ fork ─────────▶ cgroup, namespaces, mounts, pivot
+//!                                   finish: propagation, cgroup ro
+//!                                   descent::prepare ──report──▶ create
+//! pid file, state ◀──────────────── ready, waits
+//!                                                              ◀── go ──── start
+//!                                   startContainer hooks
+//!                                   descent::descend ──FIFO──────────────▶ start
+//!                                   execve
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod builder;
+pub mod cgroup;
+mod create;
+mod delete;
+pub mod error;
+mod executor;
+mod finish;
+pub mod hooks;
+mod id;
+mod kill;
+mod normalize;
+mod plan;
+mod run;
+pub mod seal;
+mod start;
+mod state;
+pub mod status;
+mod terminal;
+
+pub use create::{CreateOptions, Created, create};
+pub use delete::{Force, delete};
+pub use error::{ContainerError, Result};
+pub use id::ContainerId;
+pub use kill::{Reach, kill};
+pub use run::{Foreground, run_foreground};
+pub use start::start;
+pub use state::{Record, StateRoot};
+pub use status::{Container, Status, list};

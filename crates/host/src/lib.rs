@@ -37,7 +37,7 @@ use gabion_baseline::Config;
 use gabion_baseline::facts::{Fact, FactKind, Facts};
 
 pub use bundle::{BundleError, BundleFile};
-pub use rootfs::LiveContainer;
+pub use rootfs::Live;
 
 use crate::destinations::Destinations;
 use crate::mounts::Sources;
@@ -49,7 +49,7 @@ use crate::walk::{Found, Walker};
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// The other containers of this runtime that are alive.
-    pub live: Vec<LiveContainer>,
+    pub live: Live,
     /// The policy's directories that engines manage for containers; a `*` stands for one path component.
     pub engine_roots: Vec<String>,
     /// The files that the policy was read from, and those it would be read from if they existed.

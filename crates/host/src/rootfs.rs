@@ -1,6 +1,8 @@
 //! What `root.path` really is.
 
+use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 
 use gabion_baseline::Config;
 use gabion_baseline::facts::{Fact, FileKind, Identity, Relation, RootfsFact, Sensitive};
@@ -11,13 +13,31 @@ use nix::sys::stat::fstatat;
 use crate::sensitive::Landmarks;
 use crate::walk::{Found, Meta, Walker};
 
-/// Another container of this runtime that is alive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveContainer {
-    /// Its id.
-    pub id: String,
-    /// Its root directory.
-    pub rootfs: Identity,
+/// Tells whose root directory a directory is, among the containers of this runtime that are alive.
+///
+/// A question rather than a list: a node with hundreds of containers must not look at all of them for each new one.
+#[derive(Clone, Default)]
+pub struct Live(Option<Rc<dyn Fn(Identity) -> Option<String>>>);
+
+impl Live {
+    /// Asks this function for the id of the live container with that root directory.
+    pub fn by(holder: impl Fn(Identity) -> Option<String> + 'static) -> Self {
+        Live(Some(Rc::new(holder)))
+    }
+
+    fn holder(&self, rootfs: Identity) -> Option<String> {
+        self.0.as_ref().and_then(|holder| holder(rootfs))
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Live(known)"
+        } else {
+            "Live(nobody)"
+        })
+    }
 }
 
 /// Why there is no rootfs to look at.
@@ -60,7 +80,7 @@ pub(crate) fn look(
     walker: &mut Walker,
     landmarks: &Result<Landmarks, String>,
     rootfs: &Result<Found, NoRootfs>,
-    live: &[LiveContainer],
+    live: &Live,
 ) -> Fact<RootfsFact> {
     let found = match rootfs {
         Ok(found) => found,
@@ -94,10 +114,7 @@ pub(crate) fn look(
         identity,
         is_host_root: identity == host_root,
         sensitive,
-        shared_with: live
-            .iter()
-            .find(|container| container.rootfs == identity)
-            .map(|container| container.id.clone()),
+        shared_with: live.holder(identity),
         entries,
     })
 }
@@ -119,7 +136,7 @@ mod tests {
     use super::*;
     use crate::testing::config;
 
-    fn rootfs(bundle: &Path, root: &str, live: &[LiveContainer]) -> Fact<RootfsFact> {
+    fn rootfs(bundle: &Path, root: &str, live: &Live) -> Fact<RootfsFact> {
         let config = config(&format!(r#"{{"root":{root}}}"#));
         let mut walker = Walker::default();
         let landmarks = Landmarks::find(&mut walker);
@@ -166,10 +183,7 @@ mod tests {
                 ("proc", FileKind::Directory)
             ]
         );
-        let live = [LiveContainer {
-            id: "web-1".to_owned(),
-            rootfs: identity,
-        }];
+        let live = Live::by(move |asked| (asked == identity).then(|| "web-1".to_owned()));
         symlink(path.join("rootfs"), path.join("alias")).unwrap();
         let Fact::Known(RootfsFact::Directory { shared_with, .. }) =
             rootfs(&path, r#"{"path":"alias"}"#, &live)

@@ -1,0 +1,189 @@
+//! The builder: a child process in which libcontainer builds the init container.
+//!
+//! libcontainer changes the process it runs in (dumpable flag, working directory, out-of-memory score) and
+//! forks from it. A child of its own, with one thread, keeps the caller clean; the init process becomes the
+//! caller's child, not the builder's.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use gabion_descent::report;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use crate::error::{ContainerError, Result};
+use crate::executor::Descent;
+
+/// What the builder needs.
+pub(crate) struct Building {
+    /// The container's id.
+    pub(crate) id: String,
+    /// The private bundle with the normalized configuration.
+    pub(crate) bundle: PathBuf,
+    /// Where libcontainer keeps its own state.
+    pub(crate) engine: PathBuf,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) no_pivot: bool,
+    pub(crate) systemd_cgroup: bool,
+    pub(crate) preserved_descriptors: u32,
+}
+
+/// The way from the builder, its hooks and the init process back to `create`.
+#[derive(Debug)]
+pub(crate) struct ReportChannel {
+    read_end: OwnedFd,
+    write_end: OwnedFd,
+}
+
+impl ReportChannel {
+    /// Makes one. The write end is inherited by what the builder executes, so that a hook's trampoline can say
+    /// what went wrong; the trampoline keeps it from the hook.
+    pub(crate) fn new() -> Result<Self> {
+        let (read_end, write_end) = pipe2(OFlag::empty()).map_err(ContainerError::call("pipe2()"))?;
+        nix::fcntl::fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .and_then(|_| nix::fcntl::fcntl(&read_end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)))
+            .map_err(ContainerError::call("fcntl(pipe)"))?;
+        Ok(ReportChannel { read_end, write_end })
+    }
+
+    /// The number that a trampoline is told.
+    pub(crate) fn number(&self) -> i32 {
+        self.write_end.as_raw_fd()
+    }
+}
+
+/// Forks the builder and waits until the container is built: its init process then waits for start.
+///
+/// `descent` makes the work of the init process from the descriptor on which it reports to us.
+///
+/// # Preconditions
+/// One thread; the calling process has no other children that it has not reaped.
+///
+/// # Errors
+/// What the init process or libcontainer reported. Processes may still be there: the caller kills the cgroup.
+pub(crate) fn build(
+    building: &Building,
+    channel: ReportChannel,
+    descent: impl FnOnce(OwnedFd) -> Descent,
+) -> Result<Pid> {
+    let ReportChannel { read_end, write_end } = channel;
+    let builder = gabion_sys::fork::fork(|| {
+        let outcome = inside(building, &write_end, descent);
+        let line = match &outcome {
+            Ok(pid) => format!("I{pid}\n"),
+            Err(text) => format!("E{}\n", limited(&text.replace('\n', " "))),
+        };
+        let written = nix::unistd::write(&write_end, line.as_bytes());
+        i32::from(outcome.is_err() || written != Ok(line.len()))
+    })
+    .map_err(|error| ContainerError::Build(error.to_string()))?;
+    let status = waitpid(builder, None).map_err(ContainerError::call(format!("waitpid({builder})")))?;
+    // The init process holds the other end too, so there is no end of file to wait for: what the builder wrote
+    // is there when the builder has ended.
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut reader = File::from(read_end);
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(ContainerError::file("cannot read the builder's report", "pipe")(
+                    error,
+                ));
+            }
+        }
+    }
+    outcome(&bytes, status)
+}
+
+/// What was reported: a failure of the init process says more than libcontainer's error about it.
+fn outcome(bytes: &[u8], status: WaitStatus) -> Result<Pid> {
+    let text = String::from_utf8_lossy(bytes);
+    if text.lines().any(|line| line.starts_with('F'))
+        && let Err(failure) = report::outcome(bytes)
+    {
+        return Err(ContainerError::Process(failure));
+    }
+    let line = text.lines().find(|line| line.starts_with(['I', 'E']));
+    match (line.and_then(|line| line.split_at_checked(1)), status) {
+        (Some(("I", pid)), WaitStatus::Exited(_, 0)) => pid
+            .parse()
+            .map(Pid::from_raw)
+            .map_err(|_| ContainerError::Build(format!("the builder reported {pid:?} as a process id"))),
+        (Some(("E", text)), _) => Err(ContainerError::Build(text.to_owned())),
+        (_, status) => Err(ContainerError::Build(format!(
+            "the builder ended without a report: {status:?}"
+        ))),
+    }
+}
+
+/// In the builder.
+fn inside(
+    building: &Building,
+    report: &OwnedFd,
+    descent: impl FnOnce(OwnedFd) -> Descent,
+) -> std::result::Result<i32, String> {
+    // Whoever kills the caller means the builder too.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| format!("prctl(PR_SET_PDEATHSIG): {errno}"))?;
+    nix::unistd::chdir("/").map_err(|errno| format!("chdir(/): {errno}"))?;
+    let to_create = report
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| error.to_string())?;
+    let preserved = i32::try_from(building.preserved_descriptors).map_err(|error| error.to_string())?;
+    let container = ContainerBuilder::new(building.id.clone(), SyscallType::default())
+        .with_root_path(&building.engine)
+        .map_err(|error| chain(&error))?
+        .with_console_socket(building.console_socket.as_ref())
+        .with_preserved_fds(preserved)
+        .with_executor(descent(to_create))
+        .as_init(&building.bundle)
+        .with_systemd(building.systemd_cgroup)
+        .with_detach(true)
+        .with_no_pivot(building.no_pivot)
+        .as_sibling(true)
+        .build()
+        .map_err(|error| chain(&error))?;
+    let pid = container.pid().ok_or("libcontainer built no process")?;
+    Ok(pid.as_raw())
+}
+
+/// An error with its causes: libcontainer's own sentence often names none.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn limited(text: &str) -> &str {
+    let mut end = text.len().min(3800);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Reaps every child that has ended.
+pub(crate) fn reap() {
+    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+        waitpid(None, Some(WaitPidFlag::WNOHANG))
+    {}
+}

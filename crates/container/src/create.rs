@@ -1,0 +1,338 @@
+//! `create`: an admitted bundle becomes a container that waits for `start`.
+
+use std::fs::{self, DirBuilder};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gabion_baseline::Admitted;
+use gabion_baseline::facts::{LsmFact, SelinuxMode};
+use gabion_sys::process;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+
+use crate::builder::{self, Building, ReportChannel};
+use crate::delete::{self, Force};
+use crate::error::{ContainerError, Result};
+use crate::executor::Descent;
+use crate::hooks::HookState;
+use crate::id::ContainerId;
+use crate::normalize;
+use crate::plan;
+use crate::state::{Init, LateHooks, Locked, Record, StateRoot, write_atomically};
+use crate::status::{self, START_FIFO};
+
+/// What the caller of `create` asks for besides the bundle.
+#[derive(Debug)]
+pub struct CreateOptions {
+    /// The container's id.
+    pub id: ContainerId,
+    /// The engine's bundle, absolute: relative paths of the configuration begin here, and `state` reports it.
+    pub bundle: PathBuf,
+    /// A unix socket that receives the terminal's master descriptor.
+    pub console_socket: Option<PathBuf>,
+    /// A file that receives the init process' id, written last.
+    pub pid_file: Option<PathBuf>,
+    /// A unix socket that receives a descriptor of the init process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// chroot instead of pivot_root.
+    pub no_pivot: bool,
+    /// Leave the caller's session keyring.
+    pub new_keyring: bool,
+    /// Descriptors after the three standard ones that the program is to get.
+    pub preserved_descriptors: u32,
+    /// Ask systemd to make the cgroup.
+    pub systemd_cgroup: bool,
+    /// What was looked at for judgement, by descriptor: what is built is what was judged.
+    pub held: gabion_host::Held,
+    /// The Linux security modules of this host.
+    pub lsm: LsmFact,
+}
+
+/// A created container.
+#[derive(Debug)]
+pub struct Created {
+    pub(crate) locked: Locked,
+    pub(crate) record: Record,
+}
+
+impl Created {
+    /// The init process' id.
+    pub fn pid(&self) -> Option<i32> {
+        self.record.init.map(|init| init.pid)
+    }
+}
+
+/// Creates a container. When this returns an error, nothing of it is left: no directory, cgroup, mount, process.
+///
+/// # Preconditions
+/// One thread; no other children that were not reaped.
+///
+/// # Errors
+/// [`ContainerError::Exists`], [`ContainerError::Unsupported`], [`ContainerError::Process`] with what the init
+/// process reports, [`ContainerError::Build`] with libcontainer's words.
+pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> Result<Created> {
+    let config = admitted.config();
+    let id = options.id.as_str();
+    check_console(config, options)?;
+    let rootfs = rootfs(config, &options.bundle)?;
+    let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
+    let uid = config
+        .process
+        .value()
+        .and_then(|p| p.user.value())
+        .map_or(0, gabion_baseline::config::User::uid);
+    let home = home(&rootfs, uid)?;
+    let channel = ReportChannel::new()?;
+    let normalize = normalize::Context {
+        id,
+        bundle: &options.bundle,
+        home: &home,
+        report: channel.number(),
+        cgroup_mode,
+        systemd_cgroup: options.systemd_cgroup,
+        namespaces: &options.held.namespaces,
+    };
+    let document = normalize::normalize(admitted.document(), config, &normalize)?;
+    let cgroups_path = normalize::cgroups_path(config, &normalize);
+    let listen_descriptors = listen_descriptors();
+    let plan = plan::plan(
+        &admitted,
+        &plan::Context {
+            id,
+            home: &home,
+            own_namespaces: &plan::own_namespaces()?,
+            namespaces: &options.held.namespaces,
+            new_keyring: options.new_keyring,
+            preserved_descriptors: options.preserved_descriptors,
+            listen_descriptors,
+            apparmor: options.lsm.apparmor,
+            selinux: options.lsm.selinux != SelinuxMode::Off,
+        },
+    )?;
+    let limits = plan.limits.clone();
+    let hooks = config.hooks.value().cloned().unwrap_or_default();
+    let mut record = Record {
+        version: 1,
+        oci_version: config.oci_version.clone(),
+        id: id.to_owned(),
+        bundle: options.bundle.clone(),
+        rootfs_identity: identity(&rootfs)?,
+        rootfs,
+        created: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or((0, 0), |now| (now.as_secs(), now.subsec_nanos())),
+        owner: nix::unistd::geteuid().as_raw(),
+        annotations: config.annotations.value().cloned().unwrap_or_default(),
+        profile: admitted.profile().name().to_owned(),
+        cgroups: gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
+        init: None,
+        hooks: LateHooks {
+            poststart: hooks.poststart.items().to_vec(),
+            poststop: hooks.poststop.items().to_vec(),
+        },
+    };
+
+    let mut locked = root.make(&options.id, &record)?;
+    let state = HookState::creating(config, id, &options.bundle);
+    let built = build(&locked, &document, options, channel, |to_create, to_start| {
+        Descent::new(plan, config, state, to_create, to_start)
+    });
+    let finished = built.and_then(|pid| {
+        root.claim(record.rootfs_identity(), &options.id)?;
+        // Known from here on, so that whatever fails next is cleaned up by what was built, not by guesses.
+        let (_, start_time) = status::stat(pid.as_raw()).ok_or_else(|| {
+            ContainerError::Build("the init process ended while it was being built".to_owned())
+        })?;
+        record.init = Some(Init {
+            pid: pid.as_raw(),
+            start_time,
+        });
+        locked.save(&record)?;
+        for limit in &limits {
+            process::set_limit(pid, limit.resource, limit.soft, limit.hard).map_err(|error| {
+                ContainerError::Build(format!("process.rlimits: {} cannot be set: {error}", limit.name))
+            })?;
+        }
+        set_oom_score(config, pid)?;
+        announce(options, pid)
+    });
+    match finished {
+        Ok(()) => Ok(Created { locked, record }),
+        Err(error) => {
+            if let Some(path) = &options.pid_file {
+                // Whether it was there is of no interest any more.
+                drop(fs::remove_file(path));
+            }
+            if let Err(left) = delete::delete_locked(root, locked, &record, Force::Yes) {
+                return Err(ContainerError::Other(format!(
+                    "{error}; and what was built could not be removed: {left}"
+                )));
+            }
+            builder::reap();
+            Err(error)
+        }
+    }
+}
+
+fn build(
+    locked: &Locked,
+    document: &serde_json::Value,
+    options: &CreateOptions,
+    channel: ReportChannel,
+    descent: impl FnOnce(std::os::fd::OwnedFd, std::os::fd::OwnedFd) -> Descent,
+) -> Result<Pid> {
+    let directory = locked.path();
+    let bundle = directory.join("bundle");
+    let engine = directory.join("engine");
+    for path in [&bundle, &engine] {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(ContainerError::file("cannot make", path))?;
+    }
+    let text = serde_json::to_vec(document).map_err(|error| ContainerError::Other(error.to_string()))?;
+    write_atomically(&bundle.join("config.json"), &text, 0o600)?;
+    let fifo = directory.join(START_FIFO);
+    mkfifo(&fifo, Mode::from_bits_truncate(0o600))
+        .map_err(ContainerError::call(format!("mkfifo({fifo:?})")))?;
+    // For reading too: init counts as the reader whose absence says that the program has begun, and a FIFO
+    // opened so needs no partner.
+    let to_start = open(&fifo, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(ContainerError::call(format!("open({fifo:?}, O_RDWR)")))?;
+    let building = Building {
+        id: options.id.to_string(),
+        bundle,
+        engine,
+        console_socket: options.console_socket.clone(),
+        no_pivot: options.no_pivot,
+        systemd_cgroup: options.systemd_cgroup,
+        preserved_descriptors: options.preserved_descriptors,
+    };
+    builder::build(&building, channel, |to_create| descent(to_create, to_start)).map_err(
+        |error| match error {
+            ContainerError::Build(text) => ContainerError::Build(clearer(text, document)),
+            other => other,
+        },
+    )
+}
+
+/// libcontainer says only that it could not read its configuration; the reader it uses says where.
+fn clearer(text: String, document: &serde_json::Value) -> String {
+    match serde_json::from_value::<libcontainer::oci_spec::runtime::Spec>(document.clone()) {
+        Ok(_) => text,
+        Err(error) => format!("config.json: {error}"),
+    }
+}
+
+fn check_console(config: &gabion_baseline::Config, options: &CreateOptions) -> Result<()> {
+    let terminal = config
+        .process
+        .value()
+        .is_some_and(|process| process.terminal.is_true());
+    match (&options.console_socket, terminal) {
+        (None, true) => Err(ContainerError::Other(
+            "cannot allocate tty if the container is detached without setting console socket: process.terminal is \
+             true. Pass --console-socket, or set it to false"
+                .to_owned(),
+        )),
+        (Some(_), false) => Err(ContainerError::Other(
+            "cannot use console socket if the container does not allocate a tty: process.terminal is not true".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn rootfs(config: &gabion_baseline::Config, bundle: &Path) -> Result<PathBuf> {
+    let path = normalize::rootfs_path(config, bundle);
+    let unusable = |text: &str| {
+        Err(ContainerError::Unsupported {
+            pointer: "/root/path".to_owned(),
+            text: format!("{path:?} {text}"),
+        })
+    };
+    if config.root.is_missing() {
+        return Err(ContainerError::Unsupported {
+            pointer: "/root".to_owned(),
+            text: "is missing: a container needs a root file system".to_owned(),
+        });
+    }
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => {
+            fs::canonicalize(&path).map_err(ContainerError::file("cannot resolve root.path", &path))
+        }
+        Ok(_) => unusable("is not a directory"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            unusable("does not exist; it is where the container's root file system should be")
+        }
+        Err(error) => Err(ContainerError::file("cannot look at root.path", &path)(error)),
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let metadata = fs::metadata(path).map_err(ContainerError::file("cannot look at", path))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// HOME for a user, from the image's own passwd file, read as text.
+fn home(rootfs: &Path, uid: u32) -> Result<String> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let rootfs =
+        open(rootfs, flags, Mode::empty()).map_err(ContainerError::call(format!("open({rootfs:?})")))?;
+    Ok(gabion_host::passwd::home(rootfs, uid))
+}
+
+/// How many descriptors a socket-activated caller hands on (sd_listen_fds(3)).
+fn listen_descriptors() -> u32 {
+    std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {
+    let Some(score) = config
+        .process
+        .value()
+        .and_then(|process| process.oom_score_adj.value())
+    else {
+        return Ok(());
+    };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::write(&path, score.to_string()).map_err(|error| {
+        ContainerError::Build(format!(
+            "process.oomScoreAdj {score} cannot be set: {error}; lowering it takes CAP_SYS_RESOURCE"
+        ))
+    })
+}
+
+/// Tells the caller which process it is: what engines wait for.
+fn announce(options: &CreateOptions, pid: Pid) -> Result<()> {
+    if let Some(path) = &options.pidfd_socket {
+        let process = process::open(pid)?;
+        send_descriptor(path, process.as_fd())?;
+    }
+    match &options.pid_file {
+        Some(path) => write_atomically(path, pid.to_string().as_bytes(), 0o644),
+        None => Ok(()),
+    }
+}
+
+fn send_descriptor(path: &Path, descriptor: BorrowedFd<'_>) -> Result<()> {
+    let socket = UnixStream::connect(path).map_err(ContainerError::file("cannot connect to", path))?;
+    let numbers = [descriptor.as_raw_fd()];
+    let name = [std::io::IoSlice::new(b"pidfd")];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &name,
+        &[ControlMessage::ScmRights(&numbers)],
+        MsgFlags::empty(),
+        None,
+    )
+    .map(drop)
+    .map_err(ContainerError::call(format!("sendmsg({path:?}, SCM_RIGHTS)")))
+}

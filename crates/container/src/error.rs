@@ -1,0 +1,74 @@
+//! What can go wrong with a container, sorted by who must act.
+
+use std::path::PathBuf;
+
+use gabion_descent::Failure;
+use gabion_sys::CallError;
+use nix::errno::Errno;
+
+/// The result of an operation on a container.
+pub type Result<T> = std::result::Result<T, ContainerError>;
+
+/// Why an operation on a container failed. The first words are those that users and engines of runc know.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ContainerError {
+    #[error("invalid container ID format: {0:?}: use letters, digits, and _ + - . and nothing else")]
+    Id(String),
+    #[error("container with given ID already exists: {0}")]
+    Exists(String),
+    #[error("container does not exist: {0}")]
+    Missing(String),
+    #[error("cannot {operation} a container in the {status} state")]
+    WrongState {
+        operation: &'static str,
+        status: &'static str,
+    },
+    #[error(
+        "cannot delete container {id} that is not stopped: it is {status}; kill it first, or delete --force"
+    )]
+    NotStopped { id: String, status: &'static str },
+    /// The bundle asks for something that gabion does not do: never ignored in silence.
+    #[error("config.json#{pointer}: {text}")]
+    Unsupported { pointer: String, text: String },
+    #[error("unable to start container process: {0}")]
+    Process(Failure),
+    #[error("unable to create the container: {0}")]
+    Build(String),
+    #[error("{what} {path:?}: {source}")]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What was found on disk is not what gabion wrote: someone should look.
+    #[error(
+        "{path:?} is damaged: {text}. Nothing was done; `gabion delete --force` removes what can be found of it"
+    )]
+    Damaged { path: PathBuf, text: String },
+    #[error("{point} hook {index} ({path:?}) {text}")]
+    Hook {
+        point: &'static str,
+        index: usize,
+        path: String,
+        text: String,
+    },
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ContainerError {
+    /// An error of the file system, with what was being done.
+    pub fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| ContainerError::File { what, path, source }
+    }
+
+    /// An error of a call that nix made.
+    pub fn call(call: impl Into<String>) -> impl FnOnce(Errno) -> Self {
+        let call = call.into();
+        move |errno| ContainerError::Call(CallError::new(call, errno))
+    }
+}

@@ -1,0 +1,119 @@
+//! What libcontainer calls in the init process: our finishing, our descent.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use gabion_baseline::config::{Config, Hook};
+use gabion_descent::{Failure, Plan, Prepared, Report, report};
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+
+use crate::finish::{self, Finish};
+use crate::hooks::{self, HookState};
+
+/// The work of the init process. libcontainer clones it and calls it in the order `validate`, `setup_envs`,
+/// and after start `exec`.
+#[derive(Clone)]
+pub(crate) struct Descent {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    plan: Plan,
+    finish: Vec<Finish>,
+    readonly_root: bool,
+    start_hooks: Vec<Hook>,
+    state: HookState,
+    /// To `create`, which waits for the container to be built.
+    to_create: OwnedFd,
+    /// To whoever calls `start`; closed by execve.
+    to_start: OwnedFd,
+    prepared: RefCell<Option<Prepared>>,
+}
+
+impl Descent {
+    pub(crate) fn new(
+        plan: Plan,
+        config: &Config,
+        state: HookState,
+        to_create: OwnedFd,
+        to_start: OwnedFd,
+    ) -> Self {
+        Descent {
+            inner: Rc::new(Inner {
+                plan,
+                finish: finish::plan(config),
+                readonly_root: config.root.value().is_some_and(|root| root.readonly.is_true()),
+                start_hooks: config
+                    .hooks
+                    .value()
+                    .map(|hooks| hooks.start_container.items().to_vec())
+                    .unwrap_or_default(),
+                state,
+                to_create,
+                to_start,
+                prepared: RefCell::new(None),
+            }),
+        }
+    }
+}
+
+impl Executor for Descent {
+    /// After everything is built, before start: errors still reach the caller of `create`.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        let inner = &self.inner;
+        let prepared = finish::carry_out(&inner.finish).and_then(|()| {
+            let prepared = gabion_descent::prepare(inner.plan.clone())?;
+            if inner.readonly_root {
+                finish::make_root_readonly()?;
+            }
+            Ok(prepared)
+        });
+        match prepared {
+            Ok(prepared) => {
+                *inner.prepared.borrow_mut() = Some(prepared);
+                Ok(())
+            }
+            Err(failure) => {
+                let text = failure.to_string();
+                tell(inner.to_create.as_fd(), failure);
+                Err(ExecutorValidationError::ArgValidationError(text))
+            }
+        }
+    }
+
+    /// The descent lays out the environment itself, for execve alone: this process' own stays what it is.
+    fn setup_envs(&self, _: std::collections::HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    /// After start.
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let inner = &self.inner;
+        // Process ids are those of the container here; what the host calls this process is not visible.
+        let state = inner
+            .state
+            .clone()
+            .with("created", Some(nix::unistd::getpid().as_raw()));
+        if let Err(error) = hooks::run("startContainer", &inner.start_hooks, &state) {
+            let text = error.to_string();
+            tell(inner.to_start.as_fd(), Failure::Other(text.clone()));
+            return Err(ExecutorError::Other(text));
+        }
+        let Some(prepared) = inner.prepared.borrow_mut().take() else {
+            let text = "the descent was begun before it was prepared";
+            tell(inner.to_start.as_fd(), Failure::Other(text.to_owned()));
+            return Err(ExecutorError::Other(text.to_owned()));
+        };
+        let failure = gabion_descent::descend(prepared, &inner.to_start);
+        Err(ExecutorError::Other(failure.to_string()))
+    }
+}
+
+/// Reports a failure. If even that fails, the end of the channel without a word says that something did.
+fn tell(channel: std::os::fd::BorrowedFd<'_>, failure: Failure) {
+    if let Err(error) = report::write(channel, &Report::Failed(failure)) {
+        tracing::error!(%error, "a failure could not be reported");
+    }
+}

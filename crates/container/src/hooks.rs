@@ -1,0 +1,344 @@
+//! Hooks (config.md, "POSIX-platform Hooks"), run as the spec and the baseline have it.
+//!
+//! A hook gets the container's state on its standard input, exactly the environment that its entry names,
+//! `/` as working directory, and no descriptor but the standard three (rule HOOK-02). Its time is limited by
+//! its `timeout`; when that is over it is killed.
+//!
+//! | point | run by | in the namespaces of |
+//! |---|---|---|
+//! | prestart, createRuntime | libcontainer through [`trampolines`] | the runtime |
+//! | createContainer | libcontainer through [`trampolines`] | the container, before pivot_root |
+//! | startContainer | the init process | the container |
+//! | poststart, poststop | `start`, `delete` | the runtime |
+//!
+//! A trampoline is this program, called by libcontainer in the hook's place: it knows the engine's bundle, the
+//! status and the process id that the spec promises, which libcontainer does not.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use gabion_baseline::config::{Config, Hook};
+use gabion_descent::{Failure, Report, report};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{ContainerError, Result};
+
+/// The hidden first argument with which this program is called as a trampoline.
+pub const TRAMPOLINE: &str = "hook-trampoline";
+
+/// The state that a hook reads (runtime.md, "State").
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct HookState {
+    pub oci_version: String,
+    pub id: String,
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<i32>,
+    pub bundle: PathBuf,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a trampoline is told, as its last argument.
+#[derive(Debug, Serialize, Deserialize)]
+struct Errand {
+    point: String,
+    hooks: Vec<Hook>,
+    state: HookState,
+    /// The descriptor on which `create` hears what went wrong.
+    report: i32,
+}
+
+impl HookState {
+    /// The state of a container that is being made from this configuration.
+    pub fn creating(config: &Config, id: &str, bundle: &Path) -> Self {
+        HookState {
+            oci_version: config.oci_version.clone(),
+            id: id.to_owned(),
+            status: "creating".to_owned(),
+            pid: None,
+            bundle: bundle.to_owned(),
+            annotations: config.annotations.value().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The same with another status and process.
+    #[must_use]
+    pub fn with(mut self, status: &str, pid: Option<i32>) -> Self {
+        self.status = status.to_owned();
+        self.pid = pid;
+        self
+    }
+}
+
+/// The `hooks` object for libcontainer: one trampoline for each point that libcontainer has to run.
+pub(crate) fn trampolines(config: &Config, id: &str, bundle: &Path, report: i32) -> Option<Value> {
+    let hooks = config.hooks.value()?;
+    let mut object = serde_json::Map::new();
+    for (point, list) in hooks.points() {
+        if list.is_empty() || !matches!(point, "prestart" | "createRuntime" | "createContainer") {
+            continue;
+        }
+        let errand = Errand {
+            point: point.to_owned(),
+            hooks: list.to_vec(),
+            state: HookState::creating(config, id, bundle),
+            report,
+        };
+        let errand = serde_json::to_string(&errand).unwrap_or_default();
+        object.insert(
+            point.to_owned(),
+            json!([{"path": "/proc/self/exe", "args": ["gabion", TRAMPOLINE, errand], "env": []}]),
+        );
+    }
+    (!object.is_empty()).then(|| Value::Object(object))
+}
+
+/// The program's life as a trampoline: runs the hooks of one point, and tells `create` if one fails.
+///
+/// # Errors
+/// As [`run`]; the caller ends with a failing exit status, which libcontainer takes as the hook's.
+pub fn trampoline(errand: &str) -> Result<()> {
+    let errand: Errand = serde_json::from_str(errand).map_err(|error| {
+        ContainerError::Other(format!("the trampoline was called with no errand: {error}"))
+    })?;
+    let channel = gabion_sys::process::inherited(errand.report)?;
+    let outcome = carry_out(errand);
+    if let Err(error) = &outcome {
+        report::write(&channel, &Report::Failed(Failure::Other(error.to_string())))?;
+    }
+    outcome
+}
+
+fn carry_out(errand: Errand) -> Result<()> {
+    let mut input = String::new();
+    std::io::stdin()
+        .read_to_string(&mut input)
+        .map_err(ContainerError::file(
+            "cannot read the state from",
+            "standard input",
+        ))?;
+    let told: Value = serde_json::from_str(&input).unwrap_or(Value::Null);
+    // In the runtime's namespaces libcontainer knows the pid. In the container's it does not; but /proc is
+    // still the host's, and shows who started this process.
+    let pid = match told
+        .get("pid")
+        .and_then(Value::as_i64)
+        .and_then(|pid| i32::try_from(pid).ok())
+    {
+        Some(pid) if pid > 0 => Some(pid),
+        _ => parent_in_procfs(),
+    };
+    let state = errand.state.with("creating", pid);
+    let point = POINTS
+        .into_iter()
+        .find(|point| *point == errand.point)
+        .unwrap_or("unknown");
+    run(point, &errand.hooks, &state)
+}
+
+const POINTS: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+fn parent_in_procfs() -> Option<i32> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // pid (comm) state ppid: the name may hold anything, parentheses included.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Runs hooks in order.
+///
+/// # Errors
+/// [`ContainerError::Hook`] for the first one that cannot be run, fails, or takes too long; those after it are
+/// not run.
+pub fn run(point: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> {
+    let state = serde_json::to_vec(state).map_err(|error| ContainerError::Other(error.to_string()))?;
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(hook, &state).map_err(|text| ContainerError::Hook {
+            point,
+            index,
+            path: hook.path.clone(),
+            text,
+        })?;
+    }
+    Ok(())
+}
+
+fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
+    let mut command = Command::new(&hook.path);
+    if let Some((name, arguments)) = hook.args.items().split_first() {
+        command.arg0(name).args(arguments);
+    }
+    command
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    for entry in hook.env.items() {
+        match entry.split_once('=') {
+            Some((key, value)) if !key.is_empty() => command.env(key, value),
+            _ => {
+                return Err(format!(
+                    "has an environment entry that is not KEY=value: {entry:?}"
+                ));
+            }
+        };
+    }
+    // Descriptors that are not close-on-exec would reach a program that does not know what it holds.
+    gabion_sys::process::close_on_exec_from(3).map_err(|error| error.to_string())?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("cannot be run: {error}"))?;
+    let fed = feed(&mut child, state);
+    let waited = wait(&mut child, *hook.timeout.value().unwrap_or(&0));
+    let status = waited?;
+    if status.success() {
+        // A hook that ended well without reading its state did not want it.
+        return Ok(());
+    }
+    fed?;
+    Err(match status.code() {
+        Some(code) => format!("failed with exit status {code}"),
+        None => format!("was ended by a signal: {status}"),
+    })
+}
+
+fn feed(child: &mut Child, state: &[u8]) -> std::result::Result<(), String> {
+    let Some(mut input) = child.stdin.take() else {
+        return Ok(());
+    };
+    match input.write_all(state) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(format!("could not be given the state: {error}")),
+    }
+}
+
+/// Waits for a hook, `seconds` at most if that is positive, and kills it when they are over.
+fn wait(child: &mut Child, seconds: i64) -> std::result::Result<std::process::ExitStatus, String> {
+    if seconds > 0 {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let process = gabion_sys::process::open(pid).map_err(|error| error.to_string())?;
+        let milliseconds = i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+        let ended = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout)
+            .map_err(|errno| format!("could not be waited for: {}", errno.desc()))?;
+        if ended == 0 {
+            child
+                .kill()
+                .map_err(|error| format!("ran longer than {seconds} s and could not be killed: {error}"))?;
+            child
+                .wait()
+                .map_err(|error| format!("could not be waited for: {error}"))?;
+            return Err(format!(
+                "ran longer than its timeout of {seconds} s and was killed"
+            ));
+        }
+    }
+    child
+        .wait()
+        .map_err(|error| format!("could not be waited for: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use gabion_baseline::Given;
+
+    use super::*;
+
+    fn hook(script: &str, timeout: Option<i64>) -> Hook {
+        Hook {
+            path: "/bin/sh".to_owned(),
+            args: Given::Value(vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]),
+            env: Given::Value(vec!["ONLY=this".to_owned()]),
+            timeout: timeout.map_or(Given::Absent, Given::Value),
+        }
+    }
+
+    fn state() -> HookState {
+        HookState {
+            oci_version: "1.3.0".to_owned(),
+            id: "web".to_owned(),
+            status: "created".to_owned(),
+            pid: Some(7),
+            bundle: "/b".into(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_hook_gets_the_state_its_environment_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let script = format!(
+            "{{ cat; echo; pwd; /usr/bin/env; ls /proc/self/fd | wc -l; }} > {}",
+            out.display()
+        );
+        run("poststop", &[hook(&script, None)], &state()).unwrap();
+        let text = std::fs::read_to_string(&out).unwrap();
+        let mut lines = text.lines();
+        let told: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+        assert_eq!(
+            told,
+            json!({"ociVersion": "1.3.0", "id": "web", "status": "created", "pid": 7, "bundle": "/b"})
+        );
+        assert_eq!(lines.next(), Some("/"));
+        let rest: Vec<&str> = lines.collect();
+        assert!(
+            rest.contains(&"ONLY=this")
+                && !rest
+                    .iter()
+                    .any(|line| line.starts_with("PATH=/") && line.contains("cargo"))
+        );
+        // ls has the three standard ones and the directory it lists.
+        assert_eq!(rest.last().unwrap().trim(), "4");
+    }
+
+    #[test]
+    fn a_failing_hook_is_named_and_ends_the_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let after = directory.path().join("after");
+        let second = format!("touch {}", after.display());
+        let error = run(
+            "poststart",
+            &[hook("exit 3", None), hook(&second, None)],
+            &state(),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "poststart hook 0 (\"/bin/sh\") failed with exit status 3"
+        );
+        assert!(!after.exists());
+    }
+
+    #[test]
+    fn a_hook_that_takes_too_long_is_killed() {
+        let error = run("poststart", &[hook("exec sleep 600", Some(1))], &state()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("ran longer than its timeout of 1 s and was killed")
+        );
+    }
+
+    #[test]
+    fn a_hook_that_does_not_read_its_state_is_no_error() {
+        run("poststart", &[hook("exec 0<&-; exit 0", None)], &state()).unwrap();
+    }
+}

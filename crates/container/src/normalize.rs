@@ -1,0 +1,248 @@
+//! The effective configuration in the form in which libcontainer is given it: nothing is left to its defaults,
+//! and what the descent does is taken out.
+//!
+//! | taken out or changed | because |
+//! |---|---|
+//! | `process.capabilities`, `noNewPrivileges`, `user`, labels, `linux.seccomp` | the descent does it, last, and verifies it |
+//! | `process.cwd` is `/` | the descent makes it if need be, enters it, and verifies where it is |
+//! | `root.readonly` | done after the working directory was made in it (see [`crate::finish`]), and verified |
+//! | `process.rlimits`, `oomScoreAdj` | set from outside when the container is built, so that a low limit cannot break the building |
+//! | `HOME` is always set | otherwise the name service of the image is asked, by a privileged process |
+//! | `hooks` lead to gabion | they get the state, environment and directory that the spec promises (see [`crate::hooks`]) |
+//! | namespaces by path are `/proc/self/fd/N` | what was judged is what is joined |
+//! | `rootfsPropagation` is explicit | propagation of single mounts is done after (see [`crate::finish`]) |
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use gabion_baseline::config::{Config, Mount};
+use gabion_baseline::facts::CgroupMode;
+use serde_json::{Map, Value, json};
+
+use crate::error::{ContainerError, Result};
+use crate::hooks;
+
+/// What normalizing needs to know besides the configuration.
+pub(crate) struct Context<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Path,
+    pub(crate) home: &'a str,
+    /// The descriptor on which hooks' trampolines report.
+    pub(crate) report: i32,
+    pub(crate) cgroup_mode: CgroupMode,
+    pub(crate) systemd_cgroup: bool,
+    /// For each entry of `linux.namespaces`, the descriptor that was judged.
+    pub(crate) namespaces: &'a [Option<OwnedFd>],
+}
+
+/// Makes the document for libcontainer.
+///
+/// # Errors
+/// [`ContainerError::Unsupported`] for what neither libcontainer nor gabion does: it is never ignored in silence.
+pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>) -> Result<Value> {
+    refuse_unsupported(config)?;
+    let mut document = document.clone();
+    let Some(top) = document.as_object_mut() else {
+        return Err(ContainerError::Other(
+            "the configuration is not an object".to_owned(),
+        ));
+    };
+
+    let root = object(top, "root");
+    root.insert("path".to_owned(), json!(rootfs_path(config, context.bundle)));
+    root.remove("readonly");
+
+    let process = object(top, "process");
+    for key in [
+        "capabilities",
+        "noNewPrivileges",
+        "apparmorProfile",
+        "selinuxLabel",
+        "rlimits",
+        "oomScoreAdj",
+        "execCPUAffinity",
+    ] {
+        process.remove(key);
+    }
+    process.insert("user".to_owned(), json!({"uid": 0, "gid": 0}));
+    process.insert("cwd".to_owned(), json!("/"));
+    process.insert("env".to_owned(), json!([format!("HOME={}", context.home)]));
+
+    let linux = object(top, "linux");
+    linux.remove("seccomp");
+    linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
+    let cgroups_path = cgroups_path(config, context);
+    linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));
+    if let Some(Value::Array(entries)) = linux.get_mut("namespaces") {
+        for (index, entry) in entries.iter_mut().enumerate() {
+            if let (Some(descriptor), Some(entry)) = (
+                context.namespaces.get(index).and_then(Option::as_ref),
+                entry.as_object_mut(),
+            ) {
+                entry.insert(
+                    "path".to_owned(),
+                    json!(format!("/proc/self/fd/{}", descriptor.as_raw_fd())),
+                );
+            } else if let Some(entry) = entry.as_object_mut() {
+                entry.remove("path");
+            }
+        }
+    }
+
+    if let Some(Value::Array(mounts)) = top.get_mut("mounts") {
+        for (value, mount) in mounts.iter_mut().zip(config.mounts.items()) {
+            normalize_mount(value, mount, context.bundle);
+        }
+    }
+
+    match hooks::trampolines(config, context.id, context.bundle, context.report) {
+        Some(hooks) => top.insert("hooks".to_owned(), hooks),
+        None => top.remove("hooks"),
+    };
+    Ok(document)
+}
+
+/// The root file system's absolute path.
+pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
+    config
+        .root
+        .value()
+        .map_or_else(|| bundle.join("rootfs"), |root| bundle.join(&root.path))
+}
+
+/// `linux.cgroupsPath` as libcontainer takes it: absolute below each hierarchy, or systemd's three parts where
+/// systemd is asked to make it.
+pub(crate) fn cgroups_path(config: &Config, context: &Context<'_>) -> String {
+    let written = config
+        .linux
+        .value()
+        .and_then(|linux| linux.cgroups_path.value())
+        .filter(|path| !path.is_empty());
+    let path = match written {
+        // A name of its own at the top: the default of a bundle that leaves it to the runtime.
+        None if context.systemd_cgroup => format!("system.slice:gabion:{}", context.id),
+        None => format!("/gabion-{}", context.id),
+        Some(path) => path.clone(),
+    };
+    if context.systemd_cgroup && path.split(':').count() == 3 {
+        // Only version 2 is made by asking systemd; with version 1 the same place is made directly.
+        return match context.cgroup_mode {
+            CgroupMode::Unified => path,
+            _ => expanded(&path),
+        };
+    }
+    if path.starts_with('/') {
+        path
+    } else {
+        format!("/{path}")
+    }
+}
+
+/// Where a unit of systemd lies below a hierarchy's root: `/system.slice/docker-web.scope`.
+fn expanded(path: &str) -> String {
+    let places = gabion_host::cgroup::locate(CgroupMode::Unified, path);
+    let place = places
+        .first()
+        .and_then(|place| place.strip_prefix("/sys/fs/cgroup").ok());
+    place.map_or_else(|| format!("/{path}"), |place| format!("/{}", place.display()))
+}
+
+/// How the whole mount tree propagates while it is being built.
+///
+/// `slave` is needed only where some mount is to receive events of the host later on; everything else is
+/// private from the start, so that nothing mounted on the host meanwhile shows up.
+fn initial_propagation(config: &Config) -> &'static str {
+    let asked = config
+        .linux
+        .value()
+        .and_then(|linux| linux.rootfs_propagation.value())
+        .map(String::as_str);
+    let wants_events = config.mounts.items().iter().any(|mount| {
+        mount
+            .options
+            .items()
+            .iter()
+            .any(|option| matches!(option.as_str(), "slave" | "rslave" | "shared" | "rshared"))
+    });
+    match asked {
+        Some("shared" | "rshared") => "shared",
+        Some("unbindable" | "runbindable") => "unbindable",
+        Some("slave" | "rslave") => "slave",
+        _ if wants_events => "slave",
+        _ => "private",
+    }
+}
+
+fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path) {
+    let Some(entry) = value.as_object_mut() else {
+        return;
+    };
+    match mount.source.value() {
+        Some(source) if mount.is_bind() => {
+            entry.insert("source".to_owned(), json!(bundle.join(source)));
+        }
+        Some(_) => {}
+        None => {
+            let kind = mount.kind.value().map_or("none", String::as_str);
+            entry.insert("source".to_owned(), json!(kind));
+        }
+    }
+}
+
+/// What is refused by name, because libcontainer would ignore it or fail without saying why.
+fn refuse_unsupported(config: &Config) -> Result<()> {
+    let unsupported = |pointer: String, text: &str| {
+        Err(ContainerError::Unsupported {
+            pointer,
+            text: format!("{text} (docs/libcontainer.md)"),
+        })
+    };
+    for (index, mount) in config.mounts.items().iter().enumerate() {
+        let options = mount.options.items();
+        if options.iter().any(|option| option == "tmpcopyup") {
+            return unsupported(
+                format!("/mounts/{index}/options"),
+                "\"tmpcopyup\" is not supported: the tmpfs would stay empty. Remove the option",
+            );
+        }
+        let maps = !mount.uid_mappings.items().is_empty() || !mount.gid_mappings.items().is_empty();
+        if maps
+            || options
+                .iter()
+                .any(|option| option == "idmap" || option == "ridmap")
+        {
+            return unsupported(
+                format!("/mounts/{index}"),
+                "id-mapped mounts are not supported: files would belong to the wrong users. Remove the mappings",
+            );
+        }
+    }
+    let Some(linux) = config.linux.value() else {
+        return Ok(());
+    };
+    let flags = linux
+        .personality
+        .value()
+        .and_then(|personality| personality.get("flags"));
+    if flags
+        .and_then(Value::as_array)
+        .is_some_and(|flags| !flags.is_empty())
+    {
+        return unsupported(
+            "/linux/personality/flags".to_owned(),
+            "personality flags are not supported. Remove them",
+        );
+    }
+    Ok(())
+}
+
+fn object<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+    let value = map.entry(key).or_insert(Value::Null);
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("made an object just above"),
+    }
+}

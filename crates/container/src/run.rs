@@ -1,0 +1,214 @@
+//! A container in the foreground: the caller waits, its signals are passed on, its exit status is the program's.
+
+use std::os::fd::AsFd;
+
+use gabion_baseline::Admitted;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use crate::create::{CreateOptions, create};
+use crate::delete::{self, Force};
+use crate::error::{ContainerError, Result};
+use crate::start::start_locked;
+use crate::state::StateRoot;
+use crate::status;
+use crate::terminal::{Console, Relay};
+
+/// What the caller of `run` asks for besides what `create` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreground {
+    /// Leave the container, stopped, when it has ended.
+    pub keep: bool,
+    /// Take in the container's orphans, so that nothing of it outlives this process unseen.
+    pub subreaper: bool,
+}
+
+/// Creates and starts a container, waits for its end, and deletes it; gives its exit status, 128 plus the
+/// signal's number if a signal ended it.
+///
+/// Signals are blocked before the container is made and read from a descriptor: one that arrives at any time is
+/// handled, and none interrupts anything. A program that ends at once is not missed.
+///
+/// `started` is called when the program runs; its error ends the container.
+///
+/// # Preconditions
+/// As [`create`].
+///
+/// # Errors
+/// As [`create`] and [`crate::start`]; nothing of the container is then left.
+pub fn run_foreground(
+    root: &StateRoot,
+    admitted: Admitted,
+    mut options: CreateOptions,
+    foreground: Foreground,
+    started: impl FnOnce() -> Result<()>,
+) -> Result<i32> {
+    let signals = SigSet::all();
+    signals
+        .thread_block()
+        .map_err(ContainerError::call("sigprocmask(SIG_BLOCK)"))?;
+    let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(ContainerError::call("signalfd()"))?;
+    if foreground.subreaper {
+        nix::sys::prctl::set_child_subreaper(true)
+            .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
+    }
+    let terminal = admitted
+        .config()
+        .process
+        .value()
+        .is_some_and(|process| process.terminal.is_true());
+    // With a console socket of the caller's, the terminal is the caller's business.
+    let console = if terminal && options.console_socket.is_none() {
+        Some(Console::new(root.path())?)
+    } else {
+        None
+    };
+    if let Some(console) = &console {
+        options.console_socket = Some(console.path());
+    }
+    let created = create(root, admitted, &options)?;
+    let ended = (|| {
+        let relay = console
+            .map(|console| console.receive().and_then(Relay::new))
+            .transpose()?;
+        start_locked(&created.locked, &created.record)?;
+        started()?;
+        Ok(relay)
+    })();
+    let (locked, record) = (created.locked, created.record);
+    let relay = match ended {
+        Ok(relay) => relay,
+        Err(error) => {
+            delete::delete_locked(root, locked, &record, Force::Yes)?;
+            return Err(error);
+        }
+    };
+    // Others may look at it, and signal it, while it runs.
+    drop(locked);
+    let status = wait(&record, &descriptor, relay);
+    if !foreground.keep {
+        match root.lock(&options.id) {
+            Ok(locked) => delete::delete_locked(root, locked, &record, Force::Yes)?,
+            // Somebody deleted it already.
+            Err(ContainerError::Missing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(path) = &options.pid_file {
+        // It may be gone already, and names nobody any more.
+        drop(std::fs::remove_file(path));
+    }
+    status
+}
+
+/// Waits for the init process, passing on signals and, with a terminal, bytes.
+fn wait(record: &crate::state::Record, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
+    let init = record
+        .init
+        .ok_or_else(|| ContainerError::Other("the container has no process".to_owned()))?;
+    let process = status::alive(init)?;
+    // It may have ended before anyone looked; its SIGCHLD is waiting in the descriptor either way.
+    if let Some(status) = reap(init.pid)? {
+        return finish(relay, status);
+    }
+    loop {
+        let mut wanted = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let input = std::io::stdin();
+        let mut input_at = None;
+        let mut master_at = None;
+        if let Some(relay) = &relay {
+            if relay.wants_input() {
+                input_at = Some(wanted.len());
+                wanted.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
+            }
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, relay.wants_output());
+            flags.set(PollFlags::POLLOUT, relay.has_pending());
+            if !flags.is_empty() {
+                master_at = Some(wanted.len());
+                wanted.push(PollFd::new(relay.master(), flags));
+            }
+        }
+        match poll(&mut wanted, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(ContainerError::call("poll()")(errno)),
+        }
+        let ready = |at: Option<usize>| at.and_then(|at| wanted.get(at)).and_then(PollFd::revents);
+        let input_ready = ready(input_at).is_some_and(|events| !events.is_empty());
+        let master_ready = ready(master_at).unwrap_or(PollFlags::empty());
+        if let Some(relay) = &mut relay {
+            if input_ready {
+                relay.take_input()?;
+            }
+            if relay.has_pending() {
+                relay.give_input()?;
+            }
+            if master_ready.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+                relay.carry_output()?;
+            }
+        }
+        while let Some(information) = signals
+            .read_signal()
+            .map_err(ContainerError::call("read(signalfd)"))?
+        {
+            let number = information.ssi_signo.cast_signed();
+            match Signal::try_from(number) {
+                Ok(Signal::SIGCHLD) => {
+                    if let Some(status) = reap(init.pid)? {
+                        return finish(relay, status);
+                    }
+                }
+                Ok(Signal::SIGWINCH) => {
+                    if let Some(relay) = &relay {
+                        relay.resize();
+                    }
+                }
+                // What the kernel tells this process about its own reading and writing is not for the program.
+                Ok(Signal::SIGPIPE | Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGURG) => {}
+                _ => {
+                    if let Some(process) = &process {
+                        match gabion_sys::process::signal(process, number) {
+                            Ok(()) => {}
+                            Err(error) if error.errno == Errno::ESRCH => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Carries the rest of the output, and turns the wait status into an exit status.
+fn finish(relay: Option<Relay>, status: i32) -> Result<i32> {
+    if let Some(mut relay) = relay {
+        relay.carry_output()?;
+    }
+    Ok(status)
+}
+
+/// Reaps whoever has ended: the builder's helpers and orphans of the container; gives init's status if it is
+/// among them.
+fn reap(init: i32) -> Result<Option<i32>> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == init => return Ok(Some(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => {
+                return Ok(Some(128 + signal as i32));
+            }
+            Ok(WaitStatus::StillAlive) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::ECHILD) => {
+                return Err(ContainerError::Other(
+                    "the container's init process is no child of this one".to_owned(),
+                ));
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(ContainerError::call("waitpid(-1)")(errno)),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `start`: let the init process go, and hear what came of it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::error::{ContainerError, Result};
+use crate::hooks::{self, HookState};
+use crate::id::ContainerId;
+use crate::kill;
+use crate::state::{Locked, Record, StateRoot};
+use crate::status::{self, START_FIFO, Status};
+
+/// Starts a created container: its program runs when this returns.
+///
+/// # Errors
+/// [`ContainerError::WrongState`] unless it is created; [`ContainerError::Process`] with the reality gate's
+/// mismatch, or with what kept the program from being executed. The container is then stopped.
+pub fn start(root: &StateRoot, id: &ContainerId) -> Result<()> {
+    let locked = root.lock(id)?;
+    let record = locked.record()?;
+    start_locked(&locked, &record)
+}
+
+pub(crate) fn start_locked(locked: &Locked, record: &Record) -> Result<()> {
+    let status = status::of(record, locked.path())?;
+    if status != Status::Created {
+        return Err(ContainerError::WrongState {
+            operation: "start",
+            status: status.name(),
+        });
+    }
+    let path = locked.path().join(START_FIFO);
+    // Opened before init is let go: it cannot end unheard.
+    let reader = open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(ContainerError::call(format!("open({path:?})")))?;
+    go(locked, record)?;
+    let mut bytes = Vec::new();
+    File::from(reader)
+        .read_to_end(&mut bytes)
+        .map_err(ContainerError::file("cannot read", &path))?;
+    gabion_descent::report::outcome(&bytes).map_err(ContainerError::Process)?;
+
+    let pid = record.init.map(|init| init.pid);
+    let state = HookState {
+        oci_version: record.oci_version.clone(),
+        id: record.id.clone(),
+        status: "running".to_owned(),
+        pid,
+        bundle: record.bundle.clone(),
+        annotations: record.annotations.clone(),
+    };
+    hooks::run("poststart", &record.hooks.poststart, &state).inspect_err(|_| {
+        // The spec has a failing poststart hook stop the container.
+        if let Err(error) = kill::end(record) {
+            tracing::error!(%error, "a container whose poststart hook failed could not be ended");
+        }
+    })
+}
+
+/// Tells libcontainer's init process to go on: it accepts one connection and reads until it is closed.
+fn go(locked: &Locked, record: &Record) -> Result<()> {
+    let directory = locked.path().join("engine").join(&record.id);
+    let handle = File::open(&directory).map_err(ContainerError::file("cannot open", &directory))?;
+    // A socket's name has at most 108 bytes; a state directory may well be deeper.
+    let short = Path::new("/proc/self/fd")
+        .join(handle.as_raw_fd().to_string())
+        .join("notify.sock");
+    UnixStream::connect(&short)
+        .and_then(|mut socket| socket.write_all(b"start container"))
+        .map_err(ContainerError::file(
+            "cannot tell the init process to start through",
+            directory.join("notify.sock"),
+        ))
+}
