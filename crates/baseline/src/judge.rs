@@ -115,7 +115,7 @@ impl Refusal {
 /// The groups of facts that the rules in force under a policy ask for.
 pub fn wanted_facts(policy: &Policy) -> BTreeSet<FactKind> {
     rules::all()
-        .filter(|rule| policy.level(rule, None, rule.levels.of(policy.profile)) != Level::Off)
+        .filter(|rule| !policy.is_off(rule))
         .flat_map(|rule| rule.facts.iter().copied())
         .collect()
 }
@@ -136,7 +136,7 @@ pub fn judge(
     for rule in rules::all() {
         // A violation may bring levels of its own, so a rule that is off is skipped only if its function
         // has nothing to say in this profile at all: `Level::Off` in the catalogue means exactly that.
-        if policy.level(rule, None, rule.levels.of(policy.profile)) == Level::Off {
+        if policy.is_off(rule) {
             continue;
         }
         let mut violations = Violations::default();

@@ -72,6 +72,13 @@ impl Policy {
             .copied()
             .unwrap_or(built_in)
     }
+
+    /// True if the rule is off in this policy's profile, and no value of it was given a level of its own: a site
+    /// that turns `CAP-03` off and `CAP-03:SYS_ADMIN` to deny means the latter.
+    pub fn is_off(&self, rule: &Rule) -> bool {
+        let value_of = |id: &String| id.strip_prefix(rule.id).is_some_and(|rest| rest.starts_with(':'));
+        self.level(rule, None, rule.levels.of(self.profile)) == Level::Off && !self.levels.keys().any(value_of)
+    }
 }
 
 impl fmt::Debug for Policy {

@@ -624,6 +624,30 @@ required = false
     }
 
     #[test]
+    fn a_value_keeps_its_own_level_where_its_rule_is_off() {
+        let document = serde_json::json!({
+            "ociVersion": "1.3.0",
+            "process": {"cwd": "/", "capabilities": {"bounding": ["CAP_SYS_ADMIN", "CAP_SYS_BOOT"]}},
+        });
+        let allegation = crate::Allegation::from_document(document).unwrap();
+        let found = |text: &str| {
+            let policy = read(&[text]).unwrap().policy;
+            let operation = crate::Operation::Check { offline: true };
+            let judgement = crate::judge(&allegation, &crate::Facts::default(), &policy, &operation).unwrap();
+            let rules = judgement.findings().iter().map(|finding| finding.rule.clone());
+            rules
+                .filter(|rule| rule.starts_with("CAP-03"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(""), ["CAP-03:SYS_ADMIN", "CAP-03:SYS_BOOT"]);
+        assert!(found("rules.CAP-03 = \"off\"").is_empty());
+        assert_eq!(
+            found("rules.CAP-03 = \"off\"\nrules.\"CAP-03:SYS_ADMIN\" = \"deny\""),
+            ["CAP-03:SYS_ADMIN"]
+        );
+    }
+
+    #[test]
     fn waivers_are_refused_in_words() {
         for text in ["[[waiver]]\nrule = \"CAP-03\"", "waiver = 1", "[waivers]"] {
             assert!(
