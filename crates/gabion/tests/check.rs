@@ -1,5 +1,7 @@
 //! `gabion check`: exit statuses, formats, profiles.
 
+#![allow(clippy::unwrap_used)] // a test file, its functions beside the tests included
+
 mod common;
 
 use std::os::unix::fs::symlink;

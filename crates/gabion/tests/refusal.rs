@@ -1,5 +1,7 @@
 //! A refused `create`: what the engine reads, what the ledger keeps, and that nothing else is left.
 
+#![allow(clippy::unwrap_used)] // a test file, its functions beside the tests included
+
 mod common;
 
 use std::fs::{self, Permissions};
@@ -33,7 +35,7 @@ fn last_error(site: &Site) -> String {
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let last = lines.filter(|line| line["level"] == "error").last().unwrap();
+    let last = lines.rev().find(|line| line["level"] == "error").unwrap();
     last["msg"].as_str().unwrap().to_owned()
 }
 

@@ -1,5 +1,7 @@
 //! What gabion prints about itself: versions, features, rules, policy, a first configuration.
 
+#![allow(clippy::unwrap_used)] // a test file, its functions beside the tests included
+
 mod common;
 
 use std::fs;

@@ -6,6 +6,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use gabion_seccomp::Abi;
+use gabion_seccomp::profile::{Action, Flag, Operator};
 use serde_json::{Value, json};
 
 use crate::cli::{COMMIT, SPEC_VERSION, VERSION};
@@ -134,34 +136,11 @@ fn features() -> Value {
             "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false},
             "seccomp": {
                 "enabled": true,
-                "actions": [
-                    "SCMP_ACT_ALLOW",
-                    "SCMP_ACT_ERRNO",
-                    "SCMP_ACT_KILL",
-                    "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD",
-                    "SCMP_ACT_LOG",
-                    "SCMP_ACT_TRACE",
-                    "SCMP_ACT_TRAP"
-                ],
-                "operators": [
-                    "SCMP_CMP_EQ",
-                    "SCMP_CMP_GE",
-                    "SCMP_CMP_GT",
-                    "SCMP_CMP_LE",
-                    "SCMP_CMP_LT",
-                    "SCMP_CMP_MASKED_EQ",
-                    "SCMP_CMP_NE"
-                ],
-                "archs": [
-                    "SCMP_ARCH_AARCH64",
-                    "SCMP_ARCH_ARM",
-                    "SCMP_ARCH_X32",
-                    "SCMP_ARCH_X86",
-                    "SCMP_ARCH_X86_64"
-                ],
-                "knownFlags": SECCOMP_FLAGS,
-                "supportedFlags": SECCOMP_FLAGS
+                "actions": words(Action::ALL, |action| *action != Action::Notify, Action::as_str),
+                "operators": words(Operator::ALL, |_| true, Operator::as_str),
+                "archs": words(&Abi::ALL, |_| true, |abi| abi.architecture().as_str()),
+                "knownFlags": words(Flag::ALL, |_| true, Flag::as_str),
+                "supportedFlags": words(Flag::ALL, |flag| *flag != Flag::WaitKillable, Flag::as_str)
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
@@ -177,11 +156,20 @@ fn features() -> Value {
     })
 }
 
-const SECCOMP_FLAGS: [&str; 3] = [
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_TSYNC",
-];
+/// The spec's words for those of a list that are supported, sorted. Listeners are not, nor what belongs to them.
+fn words<T: Copy>(
+    all: &[T],
+    supported: impl Fn(&T) -> bool,
+    word: impl Fn(T) -> &'static str,
+) -> Vec<&'static str> {
+    let mut words: Vec<&str> = all
+        .iter()
+        .filter(|one| supported(one))
+        .map(|one| word(*one))
+        .collect();
+    words.sort_unstable();
+    words
+}
 
 #[cfg(test)]
 mod tests {
@@ -226,6 +214,31 @@ mod tests {
             );
         }
         assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        let seccomp = &features["linux"]["seccomp"];
+        assert!(
+            !seccomp["actions"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("SCMP_ACT_NOTIFY"))
+        );
+        assert_eq!(
+            seccomp["archs"],
+            json!([
+                "SCMP_ARCH_AARCH64",
+                "SCMP_ARCH_ARM",
+                "SCMP_ARCH_X32",
+                "SCMP_ARCH_X86",
+                "SCMP_ARCH_X86_64"
+            ])
+        );
+        assert_eq!(
+            seccomp["supportedFlags"],
+            json!([
+                "SECCOMP_FILTER_FLAG_LOG",
+                "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                "SECCOMP_FILTER_FLAG_TSYNC"
+            ])
+        );
     }
 
     #[test]
