@@ -96,8 +96,17 @@ fn finding(out: &mut String, finding: &Finding, others: &[&Finding], style: Styl
     out.push_str(&paint(&set, &id, finding.action, style.colour));
     out.push('\n');
     if !others.is_empty() {
-        let ids: Vec<&str> = others.iter().map(|other| other.rule.as_str()).collect();
-        detail(out, "likewise", &ids.join(" "), style);
+        // Where the rule has no values of its own, the places tell them apart.
+        let name = |other: &&Finding| match other.rule == finding.rule {
+            true => format!("#{}", other.pointer),
+            false => other.rule.clone(),
+        };
+        detail(
+            out,
+            "likewise",
+            &others.iter().map(name).collect::<Vec<_>>().join(" "),
+            style,
+        );
     }
     if !finding.undecided {
         detail(out, "accepted", &finding.accepted, style);
@@ -283,6 +292,25 @@ recorded: tolerated by this profile
         );
         assert!(first < second);
         assert!(text.contains("gabion explain PRV-05 says more"));
+    }
+
+    #[test]
+    fn a_row_without_values_names_its_places() {
+        let findings: Vec<Finding> = (0..4)
+            .map(|i| {
+                finding(
+                    "MNT-12",
+                    Action::Deny,
+                    &format!("/mounts/{i}/source"),
+                    "is not known",
+                )
+            })
+            .collect();
+        let text = refused(&findings).text(FILE);
+        assert!(
+            text.contains("\n          likewise: #/mounts/1/source #/mounts/2/source #/mounts/3/source\n"),
+            "{text}"
+        );
     }
 
     #[test]
