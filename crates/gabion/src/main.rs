@@ -1,1 +1,92 @@
-fn main() {}
+//! gabion's command line: parse, wire, print.
+//!
+//! Engines call it as they call runc: the same flags, the same exit statuses, the same last line of the log.
+//! What is decided is decided in `gabion-baseline`, what is done is done in `gabion-container`; nothing here is
+//! worth a test but the words.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod context;
+mod failure;
+mod gate;
+mod log;
+mod policy;
+mod print;
+
+use cli::{Cli, Command};
+use context::Context;
+use failure::Failure;
+use log::Log;
+
+fn main() -> ExitCode {
+    if let Some(status) = trampoline() {
+        return status;
+    }
+    let arguments = cli::with_double_dashes(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &arguments),
+    };
+    let log = match Log::open(cli.globals.log.as_deref(), cli.globals.log_format) {
+        Ok(log) => log,
+        Err(failure) => return failure.report(&Log::to_stderr(cli.globals.log_format)),
+    };
+    log::diagnose(&log, cli.globals.debug);
+    let program = arguments.first().cloned().unwrap_or_default();
+    let context = Context::new(&cli.globals, &program, &log);
+    run(cli.command, &context).unwrap_or_else(|failure| failure.report(&log))
+}
+
+/// The program's other life: libcontainer calls it in the place of a bundle's hooks. No user does, and no flag of
+/// the command line is looked at.
+fn trampoline() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != gabion_container::hooks::TRAMPOLINE {
+        return None;
+    }
+    let errand = arguments
+        .next()
+        .and_then(|errand| errand.into_string().ok())
+        .unwrap_or_default();
+    // What went wrong is told on a channel of its own.
+    Some(match gabion_container::hooks::trampoline(&errand) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    use commands::{check, explain, features, lifecycle, policy, spec};
+    match command {
+        None => print::out(&cli::help()),
+        Some(Command::Create(options)) => lifecycle::create(&options, context),
+        Some(Command::Start(options)) => lifecycle::start(&options, context),
+        Some(Command::State(options)) => lifecycle::state(&options, context),
+        Some(Command::Kill(options)) => lifecycle::kill(&options, context),
+        Some(Command::Delete(options)) => lifecycle::delete(&options, context),
+        Some(Command::Run(options)) => lifecycle::run(&options, context),
+        Some(Command::List(options)) => lifecycle::list(&options, context),
+        Some(Command::Spec(options)) => spec::run(&options),
+        Some(Command::Features(_)) => features::run(),
+        Some(Command::Check(options)) => check::run(&options, context),
+        Some(Command::Explain(options)) => explain::run(&options),
+        Some(Command::Policy(options)) => policy::run(&options, context),
+    }
+}
+
+/// A command line that is none: help and versions are what was asked for, the rest is an error like any other,
+/// with runc's exit status and in the log, where engines look.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        return print::out(&error.render().to_string()).unwrap_or(ExitCode::FAILURE);
+    }
+    let (path, format) = cli::log_of_broken(arguments);
+    let log = Log::open(path.as_deref(), format).unwrap_or_else(|_| Log::to_stderr(format));
+    Failure::Usage(error.render().to_string()).report(&log)
+}

@@ -20,6 +20,11 @@ impl Timestamp {
         }
     }
 
+    /// A moment that was remembered: seconds and nanoseconds since 1970.
+    pub fn at(seconds: u64, nanoseconds: u32) -> Self {
+        Timestamp { seconds, nanoseconds }
+    }
+
     /// RFC 3339 without a fraction, the form of runc's log: `2026-11-23T21:09:04Z`.
     pub fn to_seconds(self) -> String {
         let (year, month, day) = civil(self.seconds / 86_400);

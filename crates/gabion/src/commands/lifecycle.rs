@@ -1,0 +1,261 @@
+//! The life of a container, wired to `gabion-container`.
+
+use std::process::ExitCode;
+
+use gabion_baseline::facts::LsmFact;
+use gabion_container::{
+    Container, ContainerError, ContainerId, CreateOptions, Force, Foreground, Reach, StateRoot, seal,
+};
+use gabion_descent::Failure as DescentFailure;
+use gabion_ledger::{Operation, Verdict};
+use serde::Serialize;
+
+use crate::commands::{create, delete, kill, list, run, start, state};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::gate::{self, Admission, Book};
+use crate::print;
+
+pub(crate) fn create(options: &create::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id, mut admission, create) = prepare(&options.id, &options.build, Operation::Create, context)?;
+    match gabion_container::create(&root, *admission.admitted, &create) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(note_failure(&mut admission.book, &id, error)?),
+    }
+}
+
+pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id, admission, create) = prepare(&options.id, &options.build, Operation::Run, context)?;
+    let Admission {
+        admitted, mut book, ..
+    } = admission;
+    if options.detach {
+        let outcome = gabion_container::create(&root, *admitted, &create).and_then(|created| {
+            drop(created);
+            gabion_container::start(&root, &id).inspect_err(|_| {
+                if let Err(left) = gabion_container::delete(&root, &id, Force::Yes) {
+                    context.warn(&format!("{id} could not be started, and not be removed: {left}"));
+                }
+            })
+        });
+        return match outcome {
+            Ok(()) => {
+                book.note(Verdict::Started, None)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => Err(note_failure(&mut book, &id, error)?),
+        };
+    }
+    let foreground = Foreground {
+        keep: options.keep,
+        subreaper: !options.no_subreaper,
+    };
+    let started = || {
+        book.note(Verdict::Started, None)
+            .map_err(|failure| ContainerError::Other(failure.line()))
+    };
+    match gabion_container::run_foreground(&root, *admitted, create, foreground, started) {
+        Ok(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
+        Err(error) => Err(note_failure(&mut book, &id, error)?),
+    }
+}
+
+pub(crate) fn start(options: &start::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    let record = root.read(&id)?;
+    let mut book = Book::of(
+        context,
+        id.as_str(),
+        Operation::Start,
+        &record.profile,
+        &record.bundle,
+    )?;
+    match gabion_container::start(&root, &id) {
+        Ok(()) => {
+            book.note(Verdict::Started, None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(note_failure(&mut book, &id, error)?),
+    }
+}
+
+pub(crate) fn state(options: &state::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    print::json(&Entry::of(&Container::find(&root, &id)?))
+}
+
+pub(crate) fn kill(options: &kill::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    let reach = if options.all { Reach::All } else { Reach::Init };
+    gabion_container::kill(&root, &id, options.signal.0, reach)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn delete(options: &delete::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    let force = if options.force { Force::Yes } else { Force::No };
+    gabion_container::delete(&root, &id, force)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn list(options: &list::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let root = StateRoot::open(&context.root())?;
+    let mut entries = Vec::new();
+    for container in gabion_container::list(&root)? {
+        match container {
+            Ok(container) => entries.push(Entry::of(&container)),
+            // One that is damaged does not hide the others.
+            Err(error) => context.warn(&error.to_string()),
+        }
+    }
+    if options.quiet {
+        return print::out(
+            &entries
+                .iter()
+                .map(|entry| format!("{}\n", entry.id))
+                .collect::<String>(),
+        );
+    }
+    match options.format {
+        list::Format::Json => print::json(&entries),
+        list::Format::Table => print::out(&table(&entries)),
+    }
+}
+
+/// Judges a bundle, and gathers what building takes.
+fn prepare(
+    id: &str,
+    build: &create::Build,
+    operation: Operation,
+    context: &Context<'_>,
+) -> Result<(StateRoot, ContainerId, Admission, CreateOptions), Failure> {
+    // First of all, so that nothing is done twice.
+    seal::ensure()?;
+    seal::name_process()?;
+    let (root, id) = place(id, context)?;
+    if root.of(&id).exists() {
+        return Err(ContainerError::Exists(id.to_string()).into());
+    }
+    let holders = root.clone();
+    let host = gabion_host::Context {
+        live: gabion_host::Live::by(move |identity| {
+            let holder = holders.holder(identity)?;
+            let container = Container::find(&holders, &holder).ok()?;
+            container.pid().map(|_| holder.to_string())
+        }),
+        sealed: seal::sealed()?.map(str::to_owned),
+        binary: seal::installed(),
+        ..gabion_host::Context::default()
+    };
+    let mut admission = gate::admit(context, id.as_str(), &build.bundle, operation, host)?;
+    let absolute = |path: &Option<std::path::PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+    let options = CreateOptions {
+        id: id.clone(),
+        bundle: admission.bundle.clone(),
+        console_socket: absolute(&build.console_socket)?,
+        pid_file: absolute(&build.pid_file)?,
+        pidfd_socket: absolute(&build.pidfd_socket)?,
+        no_pivot: build.no_pivot,
+        new_keyring: !build.no_new_keyring,
+        preserved_descriptors: build.preserve_fds,
+        systemd_cgroup: context.globals().systemd_cgroup,
+        held: std::mem::take(&mut admission.held),
+        lsm: admission.lsm.clone().unwrap_or_else(LsmFact::default),
+    };
+    Ok((root, id, admission, options))
+}
+
+fn place(id: &str, context: &Context<'_>) -> Result<(StateRoot, ContainerId), Failure> {
+    let id = ContainerId::new(id)?;
+    let root = std::path::absolute(context.root())?;
+    Ok((StateRoot::open(&root)?, id))
+}
+
+/// Records why a container does not run: a mismatch is a verdict of its own.
+fn note_failure(book: &mut Book, id: &ContainerId, error: ContainerError) -> Result<Failure, Failure> {
+    let verdict = match &error {
+        ContainerError::Process(DescentFailure::Mismatch { .. }) => Verdict::Mismatch,
+        _ => Verdict::Failed,
+    };
+    let failure = Failure::from(anyhow::Error::from(error).context(format!("container {id}")));
+    book.note(verdict, Some(&failure.line()))?;
+    Ok(failure)
+}
+
+/// A container as `state` and `list` print it: what the spec asks for, and what runc adds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    oci_version: String,
+    id: String,
+    pid: i32,
+    status: &'static str,
+    bundle: String,
+    rootfs: String,
+    created: String,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    annotations: std::collections::BTreeMap<String, String>,
+    owner: String,
+}
+
+impl Entry {
+    fn of(container: &Container) -> Self {
+        let record = &container.record;
+        Entry {
+            oci_version: record.oci_version.clone(),
+            id: record.id.clone(),
+            pid: container.pid().unwrap_or(0),
+            status: container.status.name(),
+            bundle: record.bundle.display().to_string(),
+            rootfs: record.rootfs.display().to_string(),
+            created: gabion_ledger::Timestamp::at(record.created.0, record.created.1).to_string(),
+            annotations: record.annotations.clone(),
+            owner: owner(record.owner),
+        }
+    }
+}
+
+/// A user's name, or the number where it has none. The host's own /etc/passwd is read, as text: a static
+/// program loads no name service.
+fn owner(uid: u32) -> String {
+    let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("#{uid}"))
+}
+
+fn table(entries: &[Entry]) -> String {
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = entries.iter().map(|entry| {
+        [
+            &entry.id,
+            &entry.pid.to_string(),
+            entry.status,
+            &entry.bundle,
+            &entry.created,
+            &entry.owner,
+        ]
+        .map(|cell: &str| cell.to_owned())
+    });
+    let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0);
+            let last = column + 1 == row.len();
+            text.push_str(cell);
+            if !last {
+                text.extend(std::iter::repeat_n(' ', width + 3 - cell.chars().count()));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}

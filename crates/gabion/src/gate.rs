@@ -1,0 +1,239 @@
+//! The bundle gate, wired: read once, facts, judge, record.
+//!
+//! Everything that is to run goes through [`admit`]. The ledger is opened before the bundle is read: where a
+//! decision could not be recorded, none is made.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use gabion_baseline::facts::{FactKind, LsmFact};
+use gabion_baseline::judge::wanted_facts;
+use gabion_baseline::policy_file::Site;
+use gabion_baseline::report::{Report, Subject};
+use gabion_baseline::rules::annotations::requested_profile;
+use gabion_baseline::{Admitted, Allegation, Finding, Judgement, Operation, Policy, judge};
+use gabion_host::{Held, bundle};
+use gabion_ledger::{Ledger, Record, RecordedFinding, Verdict};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::policy;
+
+/// A bundle that was admitted, and all that was learned on the way.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// What is to be built.
+    pub admitted: Box<Admitted>,
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// Descriptors of what was judged.
+    pub held: Held,
+    /// The Linux security modules, if they are known.
+    pub lsm: Option<LsmFact>,
+    /// Where what comes of it is recorded.
+    pub book: Book,
+}
+
+/// Judges a bundle that is to run, and records the judgement.
+///
+/// `host` is what the caller knows of the host; the policy's part of it is filled in here.
+///
+/// # Errors
+/// [`Failure::Refused`] if a rule refuses it; otherwise what kept it from being judged or recorded.
+pub(crate) fn admit(
+    context: &Context<'_>,
+    id: &str,
+    bundle: &Path,
+    operation: gabion_ledger::Operation,
+    host: gabion_host::Context,
+) -> Result<Admission, Failure> {
+    let (site, _) = context.site()?;
+    let ledger = context.ledger(&site)?;
+    let mut book = Book {
+        ledger,
+        record: Record::now(id, operation, Verdict::Failed, site.policy.profile.name()),
+    };
+    book.record.bundle = std::path::absolute(bundle)
+        .ok()
+        .map(|path| path.display().to_string());
+    let judged = match judge_bundle(
+        context,
+        &site,
+        bundle,
+        &Operation::Create { id: id.to_owned() },
+        host,
+    ) {
+        Ok(judged) => judged,
+        Err(failure) => {
+            book.note(Verdict::Failed, Some(&failure.line()))?;
+            return Err(failure);
+        }
+    };
+    book.record.profile = judged.profile.to_owned();
+    book.record.findings = judged.judgement.findings().iter().map(recorded).collect();
+    let path = judged.bundle.display().to_string();
+    let file = judged.bundle.join("config.json").display().to_string();
+    let subject = Subject {
+        name: id,
+        file: &file,
+        bundle: Some(&path),
+    };
+    let report = Report::of(&judged.judgement, subject);
+    match judged.judgement {
+        Judgement::Refused(_) => {
+            let failure = Failure::refused(&report);
+            book.note(Verdict::Refused, Some(&failure.line()))?;
+            Err(failure)
+        }
+        Judgement::Admitted(admitted) => {
+            book.note(Verdict::Admitted, None)?;
+            Ok(Admission {
+                admitted,
+                bundle: judged.bundle,
+                held: judged.held,
+                lsm: judged.lsm,
+                book,
+            })
+        }
+    }
+}
+
+/// The ledger, open at one container: what becomes of it is recorded with the same particulars.
+#[derive(Debug)]
+pub(crate) struct Book {
+    ledger: Option<Ledger>,
+    record: Record,
+}
+
+impl Book {
+    /// For an operation on a container that was judged before.
+    pub(crate) fn of(
+        context: &Context<'_>,
+        id: &str,
+        operation: gabion_ledger::Operation,
+        profile: &str,
+        bundle: &Path,
+    ) -> Result<Self, Failure> {
+        let (site, _) = context.site()?;
+        let mut record = Record::now(id, operation, Verdict::Failed, profile);
+        record.bundle = Some(bundle.display().to_string());
+        Ok(Book {
+            ledger: context.ledger(&site)?,
+            record,
+        })
+    }
+
+    /// Records what became of it, now.
+    ///
+    /// # Errors
+    /// If it cannot be recorded, and the ledger could be opened: whoever made room for one record and not for
+    /// the next has a full disk.
+    pub(crate) fn note(&mut self, verdict: Verdict, message: Option<&str>) -> Result<(), Failure> {
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        self.record.time = gabion_ledger::Timestamp::now();
+        self.record.verdict = verdict;
+        self.record.message = message.map(str::to_owned);
+        Ok(ledger.record(&self.record)?)
+    }
+}
+
+fn recorded(finding: &Finding) -> RecordedFinding {
+    let action = match finding.action {
+        gabion_baseline::Action::Audit => "audit",
+        gabion_baseline::Action::Harden => "harden",
+        gabion_baseline::Action::Deny => "deny",
+    };
+    RecordedFinding {
+        rule: finding.rule.clone(),
+        action: action.to_owned(),
+        pointer: finding.pointer.clone(),
+    }
+}
+
+/// A judgement, and what was learned on the way to it.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub judgement: Judgement,
+    /// The profile's name.
+    pub profile: &'static str,
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// Descriptors of what was judged.
+    pub held: Held,
+    /// The Linux security modules, if they are known.
+    pub lsm: Option<LsmFact>,
+}
+
+/// Reads a bundle once and judges it with the facts of this host.
+pub(crate) fn judge_bundle(
+    context: &Context<'_>,
+    site: &Site,
+    bundle: &Path,
+    operation: &Operation,
+    mut host: gabion_host::Context,
+) -> Result<Judged, Failure> {
+    let file = bundle::read(bundle)?;
+    let allegation = Allegation::parse(&file.config)?;
+    let policy = stricter_if_asked(&site.policy, &allegation);
+    host.engine_roots = policy.engine_roots.clone();
+    host.policy_files = policy_files(context);
+    let mut wanted = wanted_facts(&policy);
+    // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
+    wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
+    let collected = gabion_host::collect(allegation.config(), &file.path, &wanted, &host);
+    let judgement = judge(&allegation, &collected.facts, &policy, operation).map_err(our_bug)?;
+    Ok(Judged {
+        judgement,
+        profile: policy.profile.name(),
+        bundle: file.path,
+        held: collected.held,
+        lsm: collected.facts.lsm.known().cloned(),
+    })
+}
+
+/// Judges a file without a bundle around it: with `offline` by its words alone, otherwise with the facts of this
+/// host and the file's directory as its bundle.
+pub(crate) fn judge_file(
+    context: &Context<'_>,
+    site: &Site,
+    bytes: &[u8],
+    directory: &Path,
+    offline: bool,
+) -> Result<Judgement, Failure> {
+    let allegation = Allegation::parse(bytes)?;
+    let policy = stricter_if_asked(&site.policy, &allegation);
+    let facts = if offline {
+        gabion_host::offline(allegation.config())
+    } else {
+        let host = gabion_host::Context {
+            engine_roots: policy.engine_roots.clone(),
+            policy_files: policy_files(context),
+            ..gabion_host::Context::default()
+        };
+        let wanted = wanted_facts(&policy);
+        let collected = gabion_host::collect(allegation.config(), directory, &wanted, &host);
+        collected.facts
+    };
+    let operation = Operation::Check { offline };
+    Ok(judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?)
+}
+
+/// A container may ask for a stricter profile by annotation, never for a weaker one.
+fn stricter_if_asked(policy: &Policy, allegation: &Allegation) -> Policy {
+    let mut policy = policy.clone();
+    if let Some(requested) = requested_profile(allegation.config()) {
+        policy.profile = policy.profile.max(requested);
+    }
+    policy
+}
+
+fn policy_files(context: &Context<'_>) -> Vec<PathBuf> {
+    let (file, drop_ins) = policy::places(context.globals().policy.as_deref());
+    vec![file, drop_ins]
+}
+
+fn our_bug(error: gabion_baseline::AllegationError) -> anyhow::Error {
+    anyhow!("hardening made a configuration that is none ({error}); nothing ran. This is a bug in gabion")
+}
