@@ -125,7 +125,11 @@ impl Change {
             }
             Change::AddMountOption { mount, option } => {
                 if let Some(Value::Object(entry)) = document.get_mut("mounts").and_then(|m| m.get_mut(*mount)) {
-                    push_string(array(entry, "options"), option);
+                    // Of two options that contradict each other the last one counts: one that is there already,
+                    // before its opposite, would not do.
+                    let options = array(entry, "options");
+                    options.retain(|value| value.as_str() != Some(option));
+                    options.push(Value::String(option.clone()));
                 }
             }
             Change::AddMaskedPath { path } => push_string(list(document, &["linux"], "maskedPaths"), path),
