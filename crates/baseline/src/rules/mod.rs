@@ -7,16 +7,19 @@ use crate::rule::Rule;
 
 pub mod annotations;
 pub mod capabilities;
+pub mod devices;
 pub mod environment;
 pub mod hooks;
 pub mod host;
 pub mod images;
 pub mod lsm;
+pub mod mounts;
 pub mod namespaces;
 pub mod network;
 pub mod paths;
 pub mod privileges;
 pub mod resources;
+pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;
 pub mod terminal;
@@ -43,6 +46,9 @@ pub static TOPICS: &[(&str, &[&Rule])] = &[
     ("Seccomp", seccomp::RULES),
     ("Linux security modules", lsm::RULES),
     ("Privileges and identity", privileges::RULES),
+    ("Mounts", mounts::RULES),
+    ("Devices", devices::RULES),
+    ("Root file system", rootfs::RULES),
     ("Kernel parameters", sysctl::RULES),
     ("Masked and read-only paths", paths::RULES),
     ("Resources and limits", resources::RULES),
