@@ -17,6 +17,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::builder::{self, Building, ReportChannel};
 use crate::delete::{self, Force};
+use crate::devices;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
 use crate::hooks::HookState;
@@ -159,6 +160,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             })?;
         }
         set_oom_score(config, pid)?;
+        devices::restrict(config, cgroup_mode, &record.cgroups)?;
         announce(options, pid)
     });
     match finished {

@@ -23,6 +23,7 @@ pub mod builder;
 pub mod cgroup;
 mod create;
 mod delete;
+mod devices;
 pub mod error;
 mod executor;
 mod finish;

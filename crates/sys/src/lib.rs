@@ -4,6 +4,7 @@
 //! itself, makes one kernel request, and returns the error with what was asked. The thinking is elsewhere.
 //! All other crates of gabion forbid `unsafe`.
 
+pub mod bpf;
 pub mod capability;
 pub mod error;
 pub mod exec;

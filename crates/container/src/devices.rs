@@ -1,0 +1,469 @@
+//! Which devices a container may use, enforced by its cgroup.
+//!
+//! With version 1 libcontainer writes `devices.allow` and `devices.deny`. With version 2 there are no such files:
+//! a program of eBPF attached to the cgroup decides, and libcontainer leaves it out. So the program is made here.
+//!
+//! Rules are ordered: for each kind of access, the last rule that matches decides, and what no rule matches is
+//! denied. After the configuration's own rules come those for the devices that every container has.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use gabion_baseline::config::{Config, DeviceRule};
+use gabion_baseline::facts::CgroupMode;
+use gabion_sys::bpf::{self, Instruction};
+
+use crate::error::{ContainerError, Result};
+
+/// Kinds of access (`BPF_DEVCG_ACC_*`), with their letters in the spec.
+const ACCESSES: [(u32, char); 3] = [(1, 'm'), (2, 'r'), (4, 'w')];
+
+/// A rule without options left open. `None` matches any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: Option<Kind>,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u32,
+}
+
+/// Kinds of device (`BPF_DEVCG_DEV_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Block = 1,
+    Char = 2,
+}
+
+/// The devices of config-linux.md, "Default Devices", and terminals. Making a node is harmless where using it is
+/// not allowed.
+const DEFAULT: [Rule; 10] = {
+    const fn char_device(major: u32, minor: Option<u32>) -> Rule {
+        Rule {
+            allow: true,
+            kind: Some(Kind::Char),
+            major: Some(major),
+            minor,
+            access: 7,
+        }
+    }
+    [
+        Rule {
+            allow: true,
+            kind: Some(Kind::Char),
+            major: None,
+            minor: None,
+            access: 1,
+        },
+        Rule {
+            allow: true,
+            kind: Some(Kind::Block),
+            major: None,
+            minor: None,
+            access: 1,
+        },
+        char_device(1, Some(3)),
+        char_device(1, Some(5)),
+        char_device(1, Some(7)),
+        char_device(1, Some(8)),
+        char_device(1, Some(9)),
+        char_device(5, Some(0)),
+        char_device(5, Some(2)),
+        char_device(136, None),
+    ]
+};
+
+/// Guards the devices of a container that is built and not started.
+///
+/// # Errors
+/// If a rule cannot be expressed, or the kernel does not take the program: the container then does not start.
+pub(crate) fn restrict(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+    let rules = rules(config)?;
+    match mode {
+        CgroupMode::Unified => {
+            let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.is_dir()) else {
+                return Err(ContainerError::Other(
+                    "the container has no cgroup whose devices could be guarded".to_owned(),
+                ));
+            };
+            attach(cgroup, &rules)
+        }
+        CgroupMode::Legacy | CgroupMode::Hybrid => deny_tunnels(&rules, cgroups),
+    }
+}
+
+fn attach(cgroup: &Path, rules: &[Rule]) -> Result<()> {
+    let directory = File::open(cgroup).map_err(ContainerError::file("cannot open", cgroup))?;
+    let program = bpf::load_device_program(&compile(rules))?;
+    bpf::attach_device_program(&directory, &program)?;
+    // The kernel's word that something guards it, rather than the absence of an error (V-14).
+    if bpf::count_device_programs(&directory)? == 0 {
+        return Err(ContainerError::Other(format!(
+            "no device program is attached to {cgroup:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// libcontainer allows 10:200, the maker of network tunnels, to every container of version 1; it is nobody's
+/// default.
+fn deny_tunnels(rules: &[Rule], cgroups: &[PathBuf]) -> Result<()> {
+    if ACCESSES
+        .iter()
+        .all(|&(access, _)| allowed(rules, Kind::Char, 10, 200, access))
+    {
+        return Ok(());
+    }
+    for cgroup in cgroups {
+        let path = cgroup.join("devices.deny");
+        if path.exists() {
+            std::fs::write(&path, "c 10:200 rwm").map_err(ContainerError::file("cannot write", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn rules(config: &Config) -> Result<Vec<Rule>> {
+    let written = config
+        .linux
+        .value()
+        .and_then(|linux| linux.resources.value())
+        .map_or(&[][..], |resources| resources.devices.items());
+    let mut rules = Vec::new();
+    for (index, rule) in written.iter().enumerate() {
+        rules.extend(read(rule).map_err(|text| ContainerError::Unsupported {
+            pointer: format!("/linux/resources/devices/{index}"),
+            text,
+        })?);
+    }
+    rules.extend(DEFAULT);
+    Ok(rules)
+}
+
+fn read(rule: &DeviceRule) -> std::result::Result<Vec<Rule>, String> {
+    let kinds: &[Option<Kind>] = match rule.kind.value().map_or("a", String::as_str) {
+        "a" | "" => &[None],
+        "b" => &[Some(Kind::Block)],
+        "c" | "u" => &[Some(Kind::Char)],
+        other => return Err(format!("{other:?} is no type of device; use a, b or c")),
+    };
+    let number = |given: Option<&i64>| match given {
+        None | Some(-1) => Ok(None),
+        Some(&value) => u32::try_from(value)
+            .map(Some)
+            .map_err(|_| format!("{value} is no device number")),
+    };
+    let written = rule.access.value().map_or("rwm", String::as_str);
+    let mut access = 0;
+    for letter in written.chars() {
+        let Some((bit, _)) = ACCESSES.iter().find(|(_, known)| *known == letter) else {
+            return Err(format!("{written:?} is no access; use letters of rwm"));
+        };
+        access |= bit;
+    }
+    let (major, minor) = (number(rule.major.value())?, number(rule.minor.value())?);
+    Ok(kinds
+        .iter()
+        .map(|&kind| Rule {
+            allow: rule.allow,
+            kind,
+            major,
+            minor,
+            access,
+        })
+        .collect())
+}
+
+/// What the rules say of one access, in the words of this module's text.
+fn allowed(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u32) -> bool {
+    rules
+        .iter()
+        .rev()
+        .find(|rule| {
+            rule.access & access != 0
+                && rule.kind.is_none_or(|wanted| wanted == kind)
+                && rule.major.is_none_or(|wanted| wanted == major)
+                && rule.minor.is_none_or(|wanted| wanted == minor)
+        })
+        .is_some_and(|rule| rule.allow)
+}
+
+/// Registers: 1 the context, 2 the type, 3 the access asked for, 4 major, 5 minor.
+const CONTEXT: u8 = 1;
+const TYPE: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+
+/// Turns rules into a program. For each kind of access that is asked for, the rules are tried from the last to the
+/// first; the first that matches allows this kind, and the next kind is looked at, or denies everything.
+fn compile(rules: &[Rule]) -> Vec<Instruction> {
+    let mut program = vec![
+        // struct bpf_cgroup_dev_ctx: access_type (access in the high half, type in the low), major, minor.
+        load(TYPE, 0),
+        copy(ACCESS, TYPE),
+        immediate(0x54, TYPE, 0xffff),
+        immediate(0x74, ACCESS, 16),
+        load(MAJOR, 4),
+        load(MINOR, 8),
+    ];
+    for (bit, _) in ACCESSES {
+        let mut block = Vec::new();
+        let mut to_next = Vec::new();
+        let mut decided = false;
+        for rule in rules.iter().rev().filter(|rule| rule.access & bit != 0) {
+            let mut tests = Vec::new();
+            for (register, wanted) in [
+                (TYPE, rule.kind.map(|kind| kind as u32)),
+                (MAJOR, rule.major),
+                (MINOR, rule.minor),
+            ] {
+                if let Some(wanted) = wanted {
+                    tests.push((register, wanted));
+                }
+            }
+            // Each test that fails jumps over the rest of this rule: later tests and its one or two last lines.
+            let verdict = if rule.allow { 1 } else { 2 };
+            for (index, &(register, wanted)) in tests.iter().enumerate() {
+                let skip = tests.len() - index - 1 + verdict;
+                block.push(jump_unless_equal(register, wanted, skip));
+            }
+            if rule.allow {
+                to_next.push(block.len());
+                block.push(jump(0));
+            } else {
+                block.extend(verdict_and_exit(0));
+            }
+            if tests.is_empty() {
+                // It matches everything: what came before it in the list is out of reach, and the kernel takes no
+                // program with instructions that are.
+                decided = true;
+                break;
+            }
+        }
+        if !decided {
+            block.extend(verdict_and_exit(0));
+        }
+        let length = block.len();
+        for at in to_next {
+            block[at].offset = (length - at - 1) as i16;
+        }
+        // An access that is not asked for needs no permission.
+        program.push(Instruction {
+            code: 0x45,
+            registers: ACCESS,
+            offset: 1,
+            immediate: bit as i32,
+        });
+        program.push(jump(length));
+        program.extend(block);
+    }
+    program.extend(verdict_and_exit(1));
+    program
+}
+
+fn load(register: u8, offset: i16) -> Instruction {
+    Instruction {
+        code: 0x61,
+        registers: CONTEXT << 4 | register,
+        offset,
+        immediate: 0,
+    }
+}
+
+fn copy(to: u8, from: u8) -> Instruction {
+    Instruction {
+        code: 0xbc,
+        registers: from << 4 | to,
+        offset: 0,
+        immediate: 0,
+    }
+}
+
+fn immediate(code: u8, register: u8, immediate: i32) -> Instruction {
+    Instruction {
+        code,
+        registers: register,
+        offset: 0,
+        immediate,
+    }
+}
+
+/// 32-bit comparison (`BPF_JMP32`, Linux 5.1): device numbers have the whole width.
+fn jump_unless_equal(register: u8, wanted: u32, skip: usize) -> Instruction {
+    Instruction {
+        code: 0x56,
+        registers: register,
+        offset: skip as i16,
+        immediate: wanted.cast_signed(),
+    }
+}
+
+fn jump(skip: usize) -> Instruction {
+    Instruction {
+        code: 0x05,
+        registers: 0,
+        offset: skip as i16,
+        immediate: 0,
+    }
+}
+
+fn verdict_and_exit(value: i32) -> [Instruction; 2] {
+    [
+        Instruction {
+            code: 0xb7,
+            registers: 0,
+            offset: 0,
+            immediate: value,
+        },
+        Instruction {
+            code: 0x95,
+            registers: 0,
+            offset: 0,
+            immediate: 0,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use gabion_baseline::Allegation;
+
+    use super::*;
+
+    fn of(devices: &str) -> Result<Vec<Rule>> {
+        let text = format!(r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"devices":{devices}}}}}}}"#);
+        rules(Allegation::parse(text.as_bytes()).unwrap().config())
+    }
+
+    /// Runs a program as the kernel would: the registers that these programs use, and no more.
+    fn run(program: &[Instruction], kind: Kind, major: u32, minor: u32, access: u32) -> bool {
+        let mut registers = [0_u32; 16];
+        let mut at = 0;
+        for _ in 0..10_000 {
+            let Instruction {
+                code,
+                registers: names,
+                offset,
+                immediate,
+            } = program[at];
+            let (to, from) = (usize::from(names & 15), usize::from(names >> 4));
+            let immediate = immediate.cast_unsigned();
+            let mut next = at + 1;
+            let skip = next + usize::try_from(offset).unwrap();
+            match code {
+                0x61 => {
+                    registers[to] = match offset {
+                        0 => access << 16 | kind as u32,
+                        4 => major,
+                        8 => minor,
+                        _ => panic!(),
+                    }
+                }
+                0xbc => registers[to] = registers[from],
+                0x54 => registers[to] &= immediate,
+                0x74 => registers[to] >>= immediate,
+                0xb7 => registers[to] = immediate,
+                0x05 => next = skip,
+                0x45 => {
+                    if registers[to] & immediate != 0 {
+                        next = skip
+                    }
+                }
+                0x56 => {
+                    if registers[to] != immediate {
+                        next = skip
+                    }
+                }
+                0x95 => return registers[0] == 1,
+                other => panic!("{other:#x}"),
+            }
+            at = next;
+        }
+        panic!("it does not end");
+    }
+
+    fn agree(rules: &[Rule]) {
+        let program = compile(rules);
+        for kind in [Kind::Block, Kind::Char] {
+            for major in [0, 1, 5, 8, 10, 136, u32::MAX] {
+                for minor in [0, 3, 5, 9, 200, u32::MAX] {
+                    for access in 1..8 {
+                        let each = ACCESSES
+                            .iter()
+                            .filter(|(bit, _)| access & bit != 0)
+                            .all(|&(bit, _)| allowed(rules, kind, major, minor, bit));
+                        assert_eq!(
+                            run(&program, kind, major, minor, access),
+                            each,
+                            "{kind:?} {major}:{minor} {access}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_says_what_the_rules_say() {
+        for devices in [
+            "[]",
+            r#"[{"allow":false,"access":"rwm"}]"#,
+            r#"[{"allow":true,"access":"rwm"}]"#,
+            r#"[{"allow":false},{"allow":true,"type":"b","major":8,"minor":0,"access":"r"}]"#,
+            r#"[{"allow":true},{"allow":false,"type":"c","major":10,"minor":200,"access":"w"}]"#,
+            r#"[{"allow":false},{"allow":true,"type":"b","major":8,"access":"r"},{"allow":true,"type":"b","major":8,"access":"w"}]"#,
+        ] {
+            agree(&of(devices).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_no_rule_names_is_denied_and_default_devices_are_not() {
+        let rules = of(r#"[{"allow":false,"access":"rwm"}]"#).unwrap();
+        assert!(allowed(&rules, Kind::Char, 1, 3, 4));
+        assert!(allowed(&rules, Kind::Block, 8, 0, 1), "making a node is allowed");
+        assert!(!allowed(&rules, Kind::Block, 8, 0, 2), "reading it is not");
+        assert!(!allowed(&rules, Kind::Char, 10, 200, 4));
+    }
+
+    #[test]
+    fn two_rules_for_reading_and_for_writing_allow_both_at_once() {
+        let rules = of(
+            r#"[{"allow":true,"type":"b","major":8,"access":"r"},{"allow":true,"type":"b","major":8,"access":"w"}]"#,
+        );
+        assert!(run(&compile(&rules.unwrap()), Kind::Block, 8, 1, 6));
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_read_is_refused_with_its_place() {
+        let error = of(r#"[{"allow":true,"type":"x"}]"#).unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.json#/linux/resources/devices/0: \"x\" is no type of device"),
+            "{error}"
+        );
+        assert!(
+            of(r#"[{"allow":true,"access":"rx"}]"#)
+                .unwrap_err()
+                .to_string()
+                .contains("is no access")
+        );
+        assert!(
+            of(r#"[{"allow":true,"major":-2}]"#)
+                .unwrap_err()
+                .to_string()
+                .contains("-2 is no device number")
+        );
+    }
+
+    #[test]
+    fn the_kernel_takes_the_program() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: loading a program takes root");
+            return;
+        }
+        let program =
+            compile(&of(r#"[{"allow":false},{"allow":true,"type":"b","major":8,"access":"r"}]"#).unwrap());
+        bpf::load_device_program(&program).unwrap();
+    }
+}
