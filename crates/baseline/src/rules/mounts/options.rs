@@ -45,24 +45,24 @@ pub(super) static MNT_04: Rule = Rule {
 
 fn nothing_shared(case: &Case<'_>, violations: &mut Violations) {
     const RECORDED: Levels = Levels::new(Level::Audit, Level::Audit, Level::Audit);
-    let mut judge = |place: Pointer, propagation: &str| match propagation {
+    let mut judge = |place: &dyn Fn() -> Pointer, propagation: &str| match propagation {
         "shared" | "rshared" => {
             violations.report(
-                place,
+                place(),
                 format!("{propagation:?}, so that mounts made inside appear on the host"),
                 "rprivate",
             );
         }
         "slave" | "rslave" => {
             let found = format!("{propagation:?}, so that later mounts of the host appear inside");
-            violations.report(place, found, "rprivate").levels(RECORDED);
+            violations.report(place(), found, "rprivate").levels(RECORDED);
         }
         _ => {}
     };
     for (index, mount) in mounts(case) {
         // The kernel is asked for one after the other, so one that is later overruled still counts.
         for (option, text) in mount.options.items().iter().enumerate() {
-            judge(entry(index).key("options").index(option), text);
+            judge(&|| entry(index).key("options").index(option), text);
         }
     }
     let propagation = case
@@ -73,7 +73,7 @@ fn nothing_shared(case: &Case<'_>, violations: &mut Violations) {
     match propagation.map_or("", String::as_str) {
         "" | "private" | "rprivate" | "unbindable" | "runbindable" => {}
         known @ ("shared" | "rshared" | "slave" | "rslave") => {
-            judge("/linux/rootfsPropagation".into(), known)
+            judge(&|| "/linux/rootfsPropagation".into(), known)
         }
         unknown => {
             violations.report(
