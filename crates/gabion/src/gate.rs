@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use gabion_baseline::facts::{FactKind, LsmFact};
+use gabion_baseline::facts::{Fact, FactKind, LsmFact, RootfsFact};
 use gabion_baseline::judge::wanted_facts;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::report::{Report, Subject};
 use gabion_baseline::rules::annotations::requested_profile;
-use gabion_baseline::{Admitted, Allegation, Finding, Judgement, Operation, Policy, judge};
+use gabion_baseline::{Admitted, Allegation, Facts, Finding, Judgement, Operation, Policy, judge};
 use gabion_host::{Held, bundle};
 use gabion_ledger::{Ledger, Record, RecordedFinding, Verdict};
 
@@ -183,6 +183,7 @@ pub(crate) fn judge_bundle(
     // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
     wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
     let collected = gabion_host::collect(allegation.config(), &file.path, &wanted, &host);
+    demand_rootfs(&collected.facts, "")?;
     let judgement = judge(&allegation, &collected.facts, &policy, operation).map_err(our_bug)?;
     Ok(Judged {
         judgement,
@@ -191,6 +192,17 @@ pub(crate) fn judge_bundle(
         held: collected.held,
         lsm: collected.facts.lsm.known().cloned(),
     })
+}
+
+/// Without a root file system there is nothing to judge the mounts against: one clear error, rather than a finding
+/// for each of them.
+fn demand_rootfs(facts: &Facts, way_out: &str) -> Result<(), Failure> {
+    match &facts.rootfs {
+        Fact::Known(RootfsFact::Missing(why)) => {
+            Err(Failure::error(format!("config.json#/root/path: there is no root file system: {why}{way_out}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Judges a file without a bundle around it: with `offline` by its words alone, otherwise with the facts of this
@@ -214,6 +226,7 @@ pub(crate) fn judge_file(
         };
         let wanted = wanted_facts(&policy);
         let collected = gabion_host::collect(allegation.config(), directory, &wanted, &host);
+        demand_rootfs(&collected.facts, "; --offline judges a file from another host by its words alone")?;
         collected.facts
     };
     let operation = Operation::Check { offline };
