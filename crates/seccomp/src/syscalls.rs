@@ -1,0 +1,346 @@
+//! Names and numbers of system calls, and since when the kernel has them.
+//!
+//! libseccomp is the reference for names that its tables have. Three things are added, because its tables end
+//! with the release that was linked, or answer another question:
+//!
+//! - calls that are newer than its tables. Since Linux 5.1 a new call has the same number everywhere;
+//! - the i386 socket and System V IPC calls. libseccomp answers with a number of its own invention that stands
+//!   for the call and its twin behind socketcall(2) or ipc(2); a filter compares real numbers;
+//! - when a call appeared. A filter answers differently for a call that its author decided against and for one
+//!   that its author could not know.
+
+use libseccomp::{ScmpArch, ScmpSyscall};
+
+use crate::abi::Abi;
+
+/// A release of Linux, as major and minor number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release(pub u16, pub u16);
+
+impl Release {
+    /// Before every call in [`LATER`]. Profiles are younger than that, so what was there then is known to them.
+    pub const BASE: Release = Release(5, 0);
+}
+
+/// A system call that appeared after [`Release::BASE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Later {
+    /// Its name.
+    pub name: &'static str,
+    /// Its number, wherever there is one, without the bit of x32.
+    pub number: u32,
+    /// The first release that has it.
+    pub since: Release,
+    /// Where it is not.
+    pub absent: &'static [Abi],
+}
+
+const fn later(number: u32, name: &'static str, major: u16, minor: u16) -> Later {
+    Later {
+        name,
+        number,
+        since: Release(major, minor),
+        absent: &[],
+    }
+}
+
+const fn absent(later: Later, absent: &'static [Abi]) -> Later {
+    Later { absent, ..later }
+}
+
+const ONLY_X86_64: &[Abi] = &[Abi::X86, Abi::X32, Abi::Aarch64, Abi::Arm];
+
+/// Calls since Linux 5.1, by number. (Numbers 403 to 423 are Linux 5.1 too, but only 32-bit architectures have
+/// them, for 64-bit time; every profile knows them by now.)
+pub const LATER: &[Later] = &[
+    absent(later(335, "uretprobe", 6, 11), ONLY_X86_64),
+    later(424, "pidfd_send_signal", 5, 1),
+    later(425, "io_uring_setup", 5, 1),
+    later(426, "io_uring_enter", 5, 1),
+    later(427, "io_uring_register", 5, 1),
+    later(428, "open_tree", 5, 2),
+    later(429, "move_mount", 5, 2),
+    later(430, "fsopen", 5, 2),
+    later(431, "fsconfig", 5, 2),
+    later(432, "fsmount", 5, 2),
+    later(433, "fspick", 5, 2),
+    later(434, "pidfd_open", 5, 3),
+    later(435, "clone3", 5, 3),
+    later(436, "close_range", 5, 9),
+    later(437, "openat2", 5, 6),
+    later(438, "pidfd_getfd", 5, 6),
+    later(439, "faccessat2", 5, 8),
+    later(440, "process_madvise", 5, 10),
+    later(441, "epoll_pwait2", 5, 11),
+    later(442, "mount_setattr", 5, 12),
+    later(443, "quotactl_fd", 5, 14),
+    later(444, "landlock_create_ruleset", 5, 13),
+    later(445, "landlock_add_rule", 5, 13),
+    later(446, "landlock_restrict_self", 5, 13),
+    absent(later(447, "memfd_secret", 5, 14), &[Abi::Arm]),
+    later(448, "process_mrelease", 5, 15),
+    later(449, "futex_waitv", 5, 16),
+    later(450, "set_mempolicy_home_node", 5, 17),
+    later(451, "cachestat", 6, 5),
+    later(452, "fchmodat2", 6, 6),
+    absent(later(453, "map_shadow_stack", 6, 6), &[Abi::X32]),
+    later(454, "futex_wake", 6, 7),
+    later(455, "futex_wait", 6, 7),
+    later(456, "futex_requeue", 6, 7),
+    later(457, "statmount", 6, 8),
+    later(458, "listmount", 6, 8),
+    later(459, "lsm_get_self_attr", 6, 8),
+    later(460, "lsm_set_self_attr", 6, 8),
+    later(461, "lsm_list_modules", 6, 8),
+    later(462, "mseal", 6, 10),
+    later(463, "setxattrat", 6, 13),
+    later(464, "getxattrat", 6, 13),
+    later(465, "listxattrat", 6, 13),
+    later(466, "removexattrat", 6, 13),
+    later(467, "open_tree_attr", 6, 15),
+    later(468, "file_getattr", 6, 17),
+    later(469, "file_setattr", 6, 17),
+    later(470, "listns", 6, 19),
+];
+
+/// The i386 numbers of calls that can also be made through socketcall(2) (since Linux 4.3) or ipc(2) (5.1).
+const I386_DIRECT: &[(&str, u32)] = &[
+    ("socket", 359),
+    ("socketpair", 360),
+    ("bind", 361),
+    ("connect", 362),
+    ("listen", 363),
+    ("accept4", 364),
+    ("getsockopt", 365),
+    ("setsockopt", 366),
+    ("getsockname", 367),
+    ("getpeername", 368),
+    ("sendto", 369),
+    ("sendmsg", 370),
+    ("recvfrom", 371),
+    ("recvmsg", 372),
+    ("shutdown", 373),
+    ("semget", 393),
+    ("semctl", 394),
+    ("shmget", 395),
+    ("shmctl", 396),
+    ("shmat", 397),
+    ("shmdt", 398),
+    ("msgget", 399),
+    ("msgsnd", 400),
+    ("msgrcv", 401),
+    ("msgctl", 402),
+    ("recvmmsg", 337),
+    ("sendmmsg", 345),
+];
+
+/// The numbers that were in use at [`Release::BASE`] (with the 5.1 calls for 64-bit time), inclusive, without the
+/// bit of x32. What is between them is a hole, today or by then.
+pub(crate) fn base_ranges(abi: Abi) -> &'static [(u32, u32)] {
+    match abi {
+        Abi::X86_64 => &[(0, 334)],
+        Abi::X86 => &[
+            (0, 221),
+            (224, 250),
+            (252, 284),
+            (286, 386),
+            (393, 414),
+            (416, 423),
+        ],
+        Abi::X32 => &[
+            (0, 12),
+            (14, 14),
+            (17, 18),
+            (21, 44),
+            (48, 53),
+            (56, 58),
+            (60, 100),
+            (102, 126),
+            (130, 130),
+            (132, 133),
+            (135, 155),
+            (157, 173),
+            (175, 176),
+            (179, 179),
+            (181, 204),
+            (207, 208),
+            (210, 210),
+            (212, 213),
+            (216, 221),
+            (223, 235),
+            (237, 243),
+            (245, 245),
+            (248, 272),
+            (275, 277),
+            (280, 294),
+            (298, 298),
+            (300, 306),
+            (308, 309),
+            (312, 321),
+            (323, 326),
+            (329, 334),
+            (512, 547),
+        ],
+        Abi::Aarch64 => &[(0, 243), (260, 294)],
+        Abi::Arm => &[
+            (0, 6),
+            (8, 12),
+            (14, 16),
+            (19, 21),
+            (23, 24),
+            (26, 26),
+            (29, 29),
+            (33, 34),
+            (36, 43),
+            (45, 47),
+            (49, 52),
+            (54, 55),
+            (57, 57),
+            (60, 67),
+            (70, 75),
+            (77, 81),
+            (83, 83),
+            (85, 88),
+            (91, 97),
+            (99, 100),
+            (103, 108),
+            (111, 111),
+            (114, 116),
+            (118, 122),
+            (124, 126),
+            (128, 129),
+            (131, 136),
+            (138, 165),
+            (168, 187),
+            (190, 221),
+            (224, 253),
+            (256, 401),
+            (403, 414),
+            (416, 423),
+            // The ARM private calls: breakpoint, cacheflush, usr26, usr32, set_tls, get_tls.
+            (0xf_0001, 0xf_0006),
+        ],
+    }
+}
+
+/// What a name is on an ABI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolved {
+    /// A system call with this number, the bit of x32 included.
+    Number(u32),
+    /// A system call of other architectures.
+    Elsewhere,
+    /// No system call that is known here.
+    Unknown,
+}
+
+/// Looks up a system call by name.
+pub fn resolve(name: &str, abi: Abi) -> Resolved {
+    if let Some(later) = LATER.iter().find(|later| later.name == name) {
+        return if later.absent.contains(&abi) {
+            Resolved::Elsewhere
+        } else {
+            Resolved::Number(later.number | abi.base())
+        };
+    }
+    if abi == Abi::X86
+        && let Some((_, number)) = I386_DIRECT.iter().find(|(direct, _)| *direct == name)
+    {
+        return Resolved::Number(*number);
+    }
+    match ScmpSyscall::from_name_by_arch(name, library_architecture(abi)) {
+        Err(_) => Resolved::Unknown,
+        // Negative numbers are libseccomp's own, for calls that the architecture does not have.
+        Ok(call) => match u32::try_from(i32::from(call)) {
+            Ok(number) => Resolved::Number(number),
+            Err(_) => Resolved::Elsewhere,
+        },
+    }
+}
+
+/// When a call appeared, by name; [`Release::BASE`] for all that are older, or not known.
+pub fn since(name: &str) -> Release {
+    LATER
+        .iter()
+        .find(|later| later.name == name)
+        .map_or(Release::BASE, |later| later.since)
+}
+
+fn library_architecture(abi: Abi) -> ScmpArch {
+    match abi {
+        Abi::X86_64 => ScmpArch::X8664,
+        Abi::X86 => ScmpArch::X86,
+        Abi::X32 => ScmpArch::X32,
+        Abi::Aarch64 => ScmpArch::Aarch64,
+        Abi::Arm => ScmpArch::Arm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn library_name(abi: Abi, number: u32) -> Option<String> {
+        ScmpSyscall::from(i32::try_from(number).unwrap())
+            .get_name_by_arch(library_architecture(abi))
+            .ok()
+    }
+
+    /// The library's tables go further with each release; the ranges here end with Linux 5.1, on purpose.
+    #[test]
+    fn the_ranges_are_those_of_the_librarys_tables() {
+        for abi in Abi::ALL {
+            let private = if abi == Abi::Arm { 0xf_0000..0xf_0010 } else { 0..0 };
+            for number in (0..424).chain(512..600).chain(private) {
+                let later = LATER
+                    .iter()
+                    .any(|later| later.number == number && !later.absent.contains(&abi));
+                let ours = base_ranges(abi)
+                    .iter()
+                    .any(|(first, last)| (*first..=*last).contains(&number));
+                let theirs = library_name(abi, number | abi.base());
+                assert_eq!(ours, theirs.is_some() && !later, "{abi:?} {number} {theirs:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_library_knows_a_later_call_it_has_the_same_number() {
+        let mut compared = 0;
+        for (later, abi) in LATER.iter().flat_map(|later| Abi::ALL.map(|abi| (later, abi))) {
+            let Ok(call) = ScmpSyscall::from_name_by_arch(later.name, library_architecture(abi)) else {
+                continue;
+            };
+            let theirs = u32::try_from(i32::from(call)).map_or(Resolved::Elsewhere, Resolved::Number);
+            assert_eq!(resolve(later.name, abi), theirs, "{} on {abi:?}", later.name);
+            compared += 1;
+        }
+        assert!(compared >= 5 * 33, "only {compared} compared");
+        assert!(LATER.is_sorted_by(|a, b| a.number < b.number));
+    }
+
+    #[test]
+    fn a_real_number_is_found_for_a_call_that_the_library_multiplexes() {
+        for (name, number) in I386_DIRECT {
+            assert_eq!(resolve(name, Abi::X86), Resolved::Number(*number));
+            assert_eq!(library_name(Abi::X86, *number).as_deref(), Some(*name));
+        }
+        assert_eq!(resolve("socket", Abi::X86_64), Resolved::Number(41));
+        assert_eq!(
+            resolve("recv", Abi::X86),
+            Resolved::Elsewhere,
+            "only through socketcall(2)"
+        );
+    }
+
+    #[test]
+    fn a_name_of_another_architecture_is_not_an_unknown_one() {
+        assert_eq!(resolve("fstatat64", Abi::X86_64), Resolved::Elsewhere);
+        assert_eq!(resolve("fstatat64", Abi::X86), Resolved::Number(300));
+        assert_eq!(resolve("uretprobe", Abi::Aarch64), Resolved::Elsewhere);
+        assert_eq!(resolve("mseal", Abi::X32), Resolved::Number(0x4000_0000 | 462));
+        assert_eq!(resolve("frobnicate", Abi::X86_64), Resolved::Unknown);
+        assert_eq!(resolve("re\0ad", Abi::X86_64), Resolved::Unknown);
+        assert_eq!(resolve("", Abi::X86_64), Resolved::Unknown);
+    }
+}
