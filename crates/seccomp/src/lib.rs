@@ -1,1 +1,39 @@
-//! Under construction.
+//! Seccomp without libseccomp's code generator: from the OCI object to a filter, and back to an answer.
+//!
+//! ```text
+//! linux.seccomp ──Profile::from_value──▶ Profile ──compile(…, target)──▶ Compiled { program, flags, … }
+//!                                                                             │
+//!                    what would the kernel answer? ◀──interpret, strictest────┘
+//! ```
+//!
+//! - [`profile`]: the OCI object as types. A word that the runtime-spec does not have is an error here.
+//! - [`mod@compile`]: the code generator. What it decides, and where it differs from libseccomp on purpose, is in
+//!   its module text. System call numbers are libseccomp's ([`syscalls`]), the code is ours.
+//! - [`interpret`](mod@interpret): runs any filter as the kernel would, for one system call.
+//! - [`default`]: gabion's own profile, as reviewed data with a reason beside each group.
+//! - [`canary`]: calls that a set of filters answers with an errno, so that making them is harmless.
+//!
+//! Everything is a pure function of its arguments. Loading a filter is the business of the crate that may make
+//! system calls. Nothing here knows another crate of gabion.
+#![forbid(unsafe_code)]
+
+pub mod abi;
+mod assembler;
+pub mod canary;
+pub mod compile;
+pub mod default;
+pub mod interpret;
+pub mod profile;
+pub mod program;
+mod rules;
+pub mod syscalls;
+pub mod verdict;
+mod widths;
+
+pub use abi::Abi;
+pub use canary::{Canary, canaries, permits};
+pub use compile::{CompileError, Compiled, Target, compile};
+pub use interpret::{Data, interpret, strictest};
+pub use profile::{Profile, ProfileError};
+pub use program::{Instruction, InvalidProgram, Program};
+pub use verdict::Verdict;

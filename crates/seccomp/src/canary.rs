@@ -1,0 +1,224 @@
+//! Calls whose answer proves that a filter is in force.
+//!
+//! After a filter is loaded, these are made and the answers compared. Only a call that the filters answer with an
+//! errno qualifies: it never reaches the kernel's own code, so making it is harmless and its errno is known.
+//! Candidates are also harmless where they do reach it, since that is the case that they are there to find.
+//!
+//! Number 335 is none of them: it is uretprobe(2) on x86-64 since Linux 6.11 and raises SIGILL, and newer kernels
+//! do not ask filters about it.
+
+use crate::abi::Abi;
+use crate::interpret::{Data, strictest};
+use crate::program::Program;
+use crate::syscalls::{Resolved, resolve};
+use crate::verdict::Verdict;
+
+/// A call and the errno that it will fail with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// What it is: `socket(AF_ALG)`.
+    pub name: String,
+    /// Its number on the native architecture.
+    pub number: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// The errno.
+    pub errno: i32,
+}
+
+/// A call by name or, where that is what it is about, by number.
+enum Call {
+    Named(&'static str),
+    Number(u32),
+}
+
+struct Candidate {
+    name: &'static str,
+    call: Call,
+    arguments: [u64; 6],
+}
+
+const fn candidate(name: &'static str, call: &'static str, arguments: [u64; 6]) -> Candidate {
+    Candidate {
+        name,
+        call: Call::Named(call),
+        arguments,
+    }
+}
+
+/// What the kernel does not look at in an `int`, and a filter must not be led astray by.
+const GARBAGE: u64 = 0xdead_beef_0000_0000;
+const SOCK_SEQPACKET: u64 = 5;
+const SOCK_RAW: u64 = 3;
+
+const CANDIDATES: &[Candidate] = &[
+    candidate("socket(AF_ALG)", "socket", [38, SOCK_SEQPACKET, 0, 0, 0, 0]),
+    candidate(
+        "socket(AF_ALG with high bits)",
+        "socket",
+        [GARBAGE | 38, SOCK_SEQPACKET, 0, 0, 0, 0],
+    ),
+    candidate("socket(AF_VSOCK)", "socket", [40, SOCK_SEQPACKET, 0, 0, 0, 0]),
+    candidate(
+        "socket(AF_VSOCK with high bits)",
+        "socket",
+        [GARBAGE | 40, SOCK_SEQPACKET, 0, 0, 0, 0],
+    ),
+    candidate("socket(AF_RXRPC)", "socket", [33, SOCK_SEQPACKET, 0, 0, 0, 0]),
+    candidate("socket(AF_KEY)", "socket", [15, SOCK_RAW, 2, 0, 0, 0]),
+    candidate("socket(NETLINK_XFRM)", "socket", [16, SOCK_RAW, 6, 0, 0, 0]),
+    candidate("socket(NETLINK_NETFILTER)", "socket", [16, SOCK_RAW, 12, 0, 0, 0]),
+    candidate("io_uring_setup", "io_uring_setup", [0; 6]),
+    candidate("keyctl", "keyctl", [0; 6]),
+    candidate("add_key", "add_key", [0; 6]),
+    candidate("request_key", "request_key", [0; 6]),
+    candidate("bpf", "bpf", [0; 6]),
+    candidate("perf_event_open", "perf_event_open", [0; 6]),
+    candidate("userfaultfd", "userfaultfd", [0; 6]),
+    candidate("unshare(CLONE_NEWUSER)", "unshare", [0x1000_0000, 0, 0, 0, 0, 0]),
+    candidate("kexec_load", "kexec_load", [0; 6]),
+    Candidate {
+        name: "number 600",
+        call: Call::Number(600),
+        arguments: [0; 6],
+    },
+];
+
+/// The candidates that these filters, in the order in which they were loaded, answer with an errno. None if the
+/// kernel would not take one of the filters.
+pub fn canaries(programs: &[Program]) -> Vec<Canary> {
+    let mut canaries = Vec::new();
+    for candidate in CANDIDATES {
+        let number = match candidate.call {
+            Call::Number(number) => number,
+            Call::Named(name) => match resolve(name, Abi::NATIVE) {
+                Resolved::Number(number) => number,
+                Resolved::Elsewhere | Resolved::Unknown => continue,
+            },
+        };
+        let Some(data) = data(i64::from(number), candidate.arguments) else {
+            continue;
+        };
+        // An errno of 0 would look like success.
+        if let Ok(Verdict::Errno(errno @ 1..)) = strictest(programs, &data) {
+            canaries.push(Canary {
+                name: candidate.name.to_owned(),
+                number: number.into(),
+                arguments: candidate.arguments,
+                errno: errno.into(),
+            });
+        }
+    }
+    canaries
+}
+
+/// True if these filters let a call of the native architecture through without asking anybody. False if the
+/// kernel would not take one of them.
+pub fn permits(programs: &[Program], number: i64, arguments: [u64; 6]) -> bool {
+    data(number, arguments)
+        .and_then(|data| strictest(programs, &data).ok())
+        .is_some_and(Verdict::lets_through)
+}
+
+fn data(number: i64, args: [u64; 6]) -> Option<Data> {
+    let nr = i32::try_from(number).ok()?;
+    Some(Data {
+        nr,
+        arch: Abi::NATIVE.audit_architecture(),
+        instruction_pointer: 0,
+        args,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Profile, Target, compile, default};
+    use serde_json::json;
+
+    fn program(value: &serde_json::Value) -> Program {
+        compile(&Profile::from_value(value).unwrap().unwrap(), &Target::native())
+            .unwrap()
+            .program
+    }
+
+    #[test]
+    fn the_default_profile_answers_every_candidate_with_its_errno() {
+        let canaries = canaries(&[program(&default::profile(&[]))]);
+        let answers: Vec<(&str, i32)> = canaries
+            .iter()
+            .map(|canary| (canary.name.as_str(), canary.errno))
+            .collect();
+        assert_eq!(
+            answers,
+            [
+                ("socket(AF_ALG)", 97),
+                ("socket(AF_ALG with high bits)", 97),
+                ("socket(AF_VSOCK)", 97),
+                ("socket(AF_VSOCK with high bits)", 97),
+                ("socket(AF_RXRPC)", 97),
+                ("socket(AF_KEY)", 97),
+                ("socket(NETLINK_XFRM)", 93),
+                ("socket(NETLINK_NETFILTER)", 93),
+                ("io_uring_setup", 38),
+                ("keyctl", 38),
+                ("add_key", 38),
+                ("request_key", 38),
+                ("bpf", 1),
+                ("perf_event_open", 1),
+                ("userfaultfd", 1),
+                ("unshare(CLONE_NEWUSER)", 1),
+                ("kexec_load", 1),
+                ("number 600", 38),
+            ]
+        );
+        assert!(canaries.iter().all(|canary| canary.number != 335));
+    }
+
+    #[test]
+    fn a_call_that_is_made_killed_or_succeeds_by_errno_0_is_no_canary() {
+        let named = |value| {
+            let found = canaries(&[program(&value)]);
+            found
+                .into_iter()
+                .map(|canary| (canary.name, canary.errno))
+                .collect::<Vec<_>>()
+        };
+        for action in ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"] {
+            assert_eq!(named(json!({"defaultAction": action})), [], "{action}");
+        }
+        for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+            // What a profile that names nothing could not know does not exist.
+            let expected = [("io_uring_setup".to_owned(), 38), ("number 600".to_owned(), 38)];
+            assert_eq!(named(json!({"defaultAction": action})), expected, "{action}");
+        }
+        let zero = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0},
+            {"names": ["keyctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 7},
+        ]});
+        assert_eq!(named(zero), [("keyctl".to_owned(), 7)]);
+        assert_eq!(canaries(&[]), []);
+        assert_eq!(canaries(&[Program::default()]), []);
+    }
+
+    #[test]
+    fn permits_means_that_nobody_is_asked() {
+        let filter = program(
+            &json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/l", "syscalls": [
+                {"names": ["getpid"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["gettid"], "action": "SCMP_ACT_LOG"},
+                {"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"},
+            ]}),
+        );
+        let number = |name| match resolve(name, Abi::NATIVE) {
+            Resolved::Number(number) => i64::from(number),
+            other => panic!("{name}: {other:?}"),
+        };
+        let filters = [filter];
+        assert!(permits(&filters, number("getpid"), [0; 6]) && permits(&filters, number("gettid"), [0; 6]));
+        assert!(!permits(&filters, number("getppid"), [0; 6]) && !permits(&filters, number("read"), [0; 6]));
+        assert!(!permits(&filters, i64::MAX, [0; 6]));
+        assert!(!permits(&[Program::default()], number("getpid"), [0; 6]));
+        assert!(permits(&[], number("getpid"), [0; 6]));
+    }
+}
