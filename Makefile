@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh Debian machine, as root:
+#   make demo   build, run a hardened container, see three refusals
+#   make test   everything that is checked, as in CI
+
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+GABION := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/gabion
+PREFIX ?= /usr/local
+
+.PHONY: build demo test conformance bench rules install uninstall prerequisites help
+.DEFAULT_GOAL := help
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+prerequisites: ## install what is missing to build and test (Debian)
+	@scripts/prerequisites.sh
+
+build: prerequisites ## the static program
+	@cargo build --release --locked -p gabion
+	@size=$$(stat -c %s $(GABION)); echo "$(GABION): $$size bytes, $$(file -b $(GABION) | cut -d, -f1,4,5)"
+
+demo: build ## a container under the baseline, and three refusals
+	@GABION=$(abspath $(GABION)) scripts/demo.sh
+
+test: build ## everything that is checked
+	@GABION=$(abspath $(GABION)) scripts/test.sh
+
+conformance: build ## the runtime-spec, against RUNTIME (default: gabion)
+	@GABION=$(abspath $(GABION)) scripts/conformance.sh
+
+bench: build ## whole commands beside runc and crun, as ratios
+	@GABION=$(abspath $(GABION)) bench/run.sh
+
+rules: build ## write docs/rules again from the program
+	@GABION=$(abspath $(GABION)) scripts/rules.sh
+
+install: build ## into PREFIX (default /usr/local)
+	install -D -m 0755 $(GABION) $(DESTDIR)$(PREFIX)/bin/gabion
+	ln -sf gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
+
+uninstall: ## what install installed
+	rm -f $(DESTDIR)$(PREFIX)/bin/gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
