@@ -1,0 +1,551 @@
+//! The reality gate: whatever makes the kernel's state differ from what was judged, the workload does not run, and
+//! everybody who has to know learns which check found it.
+//!
+//! Each test has its control: the same set-up without the lie, the tampering or the trap runs.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use gabion_integration::{Answer, Container, Site, edit_array, run};
+use serde_json::json;
+
+/// Calls gabion, and so everything that it starts, on a kernel that lies.
+fn lied_to(container: &mut Container<'_>, lies: &[&str]) {
+    container.caller = [env!("CARGO_BIN_EXE_lying-kernel")]
+        .iter()
+        .chain(lies)
+        .chain(&["--"])
+        .map(Into::into)
+        .collect();
+}
+
+/// The control: the set-up runs.
+#[track_caller]
+fn assert_runs(site: &Site, setup: &dyn Fn(&mut Container<'_>)) {
+    let mut container = site.container();
+    setup(&mut container);
+    container.create().ok();
+    assert!(!container.ran());
+    container.start().ok();
+    container.wait_until_stopped();
+    assert!(container.ran());
+}
+
+/// A command failed because of a check, and said so everywhere; the workload did not run.
+#[track_caller]
+fn assert_mismatch(container: &Container<'_>, operation: &str, answer: &Answer, check: &str, text: &str) {
+    let site = container.site;
+    assert_eq!((answer.status, answer.stdout.as_str()), (1, ""), "{answer:?}");
+    let message = format!(
+        "container {}: unable to start container process: {check}: reality is not what was judged: ",
+        container.id
+    );
+    let last = site.last_error();
+    assert!(
+        last.starts_with(&message),
+        "{last:?} does not begin with {message:?}"
+    );
+    assert!(last.contains(text), "{last:?} does not say {text:?}");
+    assert_eq!(answer.stderr, format!("gabion: {last}\n"));
+    let decision = site.decisions().pop().unwrap();
+    assert_eq!(decision["verdict"], "mismatch", "{decision}");
+    assert_eq!(decision["operation"], operation);
+    assert_eq!(decision["id"], container.id);
+    assert_eq!(decision["message"], last);
+    assert!(!container.ran(), "the workload ran");
+}
+
+/// The lies are found by `run`, and by `start` after a `create` that was lied to.
+#[track_caller]
+fn assert_lie_is_found(setup: &dyn Fn(&mut Container<'_>), lies: &[&str], check: &str, text: &str) {
+    let site = Site::new();
+    let mut container = site.container();
+    setup(&mut container);
+    lied_to(&mut container, lies);
+    let answer = container.run();
+    assert_mismatch(&container, "run", &answer, check, text);
+    container.assert_gone();
+
+    let mut container = site.container();
+    setup(&mut container);
+    lied_to(&mut container, lies);
+    container.create().ok();
+    let answer = container.start();
+    assert_mismatch(&container, "start", &answer, check, text);
+    container.wait_until_stopped();
+    container.delete().ok();
+    container.assert_gone();
+
+    assert_runs(&site, setup);
+}
+
+/// What was changed from outside between create and start is found by start.
+#[track_caller]
+fn assert_tampering_is_found(
+    setup: &dyn Fn(&mut Container<'_>),
+    tamper: &dyn Fn(i32),
+    check: &str,
+    text: &str,
+) {
+    let site = Site::new();
+    let mut container = site.container();
+    setup(&mut container);
+    container.create().ok();
+    tamper(container.pid());
+    let answer = container.start();
+    assert_mismatch(&container, "start", &answer, check, text);
+    container.wait_until_stopped();
+    assert!(!container.ran());
+    container.delete().ok();
+    container.assert_gone();
+    assert_runs(&site, setup);
+}
+
+fn plain(_: &mut Container<'_>) {}
+
+fn as_a_user(container: &mut Container<'_>) {
+    container.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+}
+
+/// Runs one of the container's own programs in its mount namespace.
+fn inside(pid: i32, arguments: &[&str]) {
+    let pid = pid.to_string();
+    let mut command = Command::new("nsenter");
+    command
+        .args(["-t", &pid, "-m", "-p", "/bin/busybox"])
+        .args(arguments);
+    run(&mut command, &std::env::temp_dir()).ok();
+}
+
+#[test]
+fn v_01_a_bounding_set_that_was_not_reduced_is_found() {
+    assert_lie_is_found(&plain, &["prctl:0=24"], "V-01", "bounding capabilities are 0x");
+}
+
+#[test]
+fn v_01_sets_that_were_not_reduced_are_found() {
+    assert_lie_is_found(&plain, &["capset"], "V-01", " capabilities are 0x");
+    assert_lie_is_found(
+        &as_a_user,
+        &["prctl:0=24"],
+        "V-01",
+        "bounding capabilities are 0x",
+    );
+}
+
+#[test]
+fn v_01_a_user_without_the_sets_to_go_on_goes_nowhere() {
+    let site = Site::new();
+    let mut container = site.container();
+    as_a_user(&mut container);
+    lied_to(&mut container, &["capset"]);
+    let answer = container.run();
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(answer.stderr.contains("prctl(24, "), "{answer:?}");
+    assert_eq!(site.decisions().pop().unwrap()["verdict"], "failed");
+    assert!(!container.ran());
+    container.assert_gone();
+    assert_runs(&site, &as_a_user);
+}
+
+#[test]
+fn v_02_privileges_that_can_still_be_gained_are_found() {
+    assert_lie_is_found(&plain, &["prctl:0=38"], "V-02", "no_new_privs is not set");
+}
+
+#[test]
+fn v_02_an_init_process_that_others_can_look_into_is_found() {
+    assert_lie_is_found(
+        &plain,
+        &["prctl:0=4"],
+        "V-02",
+        "the init process is dumpable before execve",
+    );
+}
+
+#[test]
+fn v_03_groups_of_the_caller_are_found() {
+    let site = Site::new();
+    let caller = |container: &mut Container<'_>, lies: &[&str]| {
+        lied_to(container, lies);
+        let setpriv = ["setpriv", "--groups", "4242"].map(Into::into);
+        container.caller.splice(0..0, setpriv);
+    };
+    let mut container = site.container();
+    caller(&mut container, &["setgroups"]);
+    let answer = container.run();
+    assert_mismatch(
+        &container,
+        "run",
+        &answer,
+        "V-03",
+        "supplementary groups are {4242}, not {}",
+    );
+    let mut container = site.container();
+    caller(&mut container, &["setgroups"]);
+    container.create().ok();
+    let answer = container.start();
+    assert_mismatch(
+        &container,
+        "start",
+        &answer,
+        "V-03",
+        "supplementary groups are {4242}, not {}",
+    );
+    let mut container = site.container();
+    caller(&mut container, &[]);
+    container.run().ok();
+    assert!(container.ran());
+}
+
+#[test]
+fn v_03_a_user_who_is_still_root_is_found() {
+    assert_lie_is_found(
+        &as_a_user,
+        &["setresuid"],
+        "V-03",
+        "user ids are [0, 0, 0] and group ids [1000, 1000, 1000], not 1000 and 1000",
+    );
+}
+
+#[test]
+fn v_03_a_group_that_is_still_root_is_found() {
+    assert_lie_is_found(
+        &as_a_user,
+        &["setresgid"],
+        "V-03",
+        "user ids are [1000, 1000, 1000] and group ids [0, 0, 0], not 1000 and 1000",
+    );
+}
+
+#[test]
+fn v_04_a_network_that_is_still_the_hosts_is_found() {
+    assert_lie_is_found(
+        &plain,
+        &["unshare:0&1073741824=1073741824"],
+        "V-04",
+        "the net namespace is the host's (",
+    );
+}
+
+#[test]
+fn v_04_ipc_that_is_still_the_hosts_is_found() {
+    assert_lie_is_found(
+        &plain,
+        &["unshare:0&134217728=134217728"],
+        "V-04",
+        "the ipc namespace is the host's (",
+    );
+}
+
+#[test]
+fn v_04_a_host_name_that_is_still_the_hosts_is_found() {
+    // Nothing is to set the host's own name while the lie is told.
+    let nameless = |container: &mut Container<'_>| {
+        container.config.as_object_mut().unwrap().remove("hostname");
+    };
+    assert_lie_is_found(
+        &nameless,
+        &["unshare:0&67108864=67108864"],
+        "V-04",
+        "the uts namespace is the host's (",
+    );
+}
+
+#[test]
+fn v_05_a_filter_that_was_not_loaded_is_found() {
+    // The lie is a filter itself: one, where there should be two.
+    assert_lie_is_found(&plain, &["seccomp"], "V-05", "1 filters are loaded, not 2");
+    assert_lie_is_found(&as_a_user, &["seccomp"], "V-05", "1 filters are loaded, not 2");
+}
+
+#[test]
+fn v_07_a_working_directory_that_was_not_entered_is_found() {
+    let in_work = |container: &mut Container<'_>| container.config["process"]["cwd"] = json!("/work");
+    let site = Site::new();
+    let mut container = site.container();
+    in_work(&mut container);
+    lied_to(&mut container, &["chdir"]);
+    let answer = container.run();
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(!container.ran());
+    container.assert_gone();
+    assert_runs(&site, &in_work);
+}
+
+#[test]
+fn v_07_a_directory_that_was_covered_since_is_found() {
+    assert_tampering_is_found(
+        &|container| container.config["process"]["cwd"] = json!("/work"),
+        &|pid| inside(pid, &["mount", "-t", "tmpfs", "none", "/work"]),
+        "V-07",
+        "the working directory is \"/work\", not \"/work\"",
+    );
+}
+
+/// CVE-2024-21626: a working directory that leads through a descriptor of the runtime's to the host.
+#[test]
+fn v_07_no_descriptor_of_the_runtime_leads_out_of_the_container() {
+    let site = Site::new();
+    for number in 3..20 {
+        let mut container = site.container();
+        symlink(format!("/proc/self/fd/{number}"), container.rootfs().join("out")).unwrap();
+        container.config["process"]["cwd"] = json!("/out");
+        container.script("ls / > /tmp/listing");
+        let answer = container.run();
+        assert_eq!(answer.status, 1, "descriptor {number}: {answer:?}");
+        assert!(!container.ran(), "descriptor {number}");
+        container.assert_gone();
+        let verdict = &site.decisions().pop().unwrap()["verdict"];
+        assert!(
+            verdict == "failed" || verdict == "mismatch",
+            "descriptor {number}: {verdict}"
+        );
+    }
+    // A link to an honest directory is none of this.
+    assert_runs(&site, &|container| {
+        symlink("/work", container.rootfs().join("in")).unwrap();
+        container.config["process"]["cwd"] = json!("/in");
+    });
+}
+
+#[test]
+fn v_08_a_mask_that_was_taken_off_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["umount", "/proc/timer_list"]),
+        "V-08",
+        "\"/proc/timer_list\" is not masked",
+    );
+}
+
+#[test]
+fn v_08_a_masked_directory_that_can_be_written_to_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["mount", "-o", "remount,rw", "/sys/firmware"]),
+        "V-08",
+        "\"/sys/firmware\" is not masked",
+    );
+}
+
+/// CVE-2025-31133: something else than the null device in a mask's place.
+#[test]
+fn v_08_a_mask_that_is_no_null_device_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["mount", "-o", "bind", "/proc/meminfo", "/proc/timer_list"]),
+        "V-08",
+        "\"/proc/timer_list\" is not masked",
+    );
+}
+
+#[test]
+fn v_08_masks_that_were_never_mounted_are_found() {
+    // A tmpfs that is read-only from the start is what covers a directory.
+    assert_lie_is_found(&plain, &["mount:3=1"], "V-08", "is not masked");
+}
+
+#[test]
+fn v_09_a_path_that_was_made_writable_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["mount", "-o", "remount,bind,rw", "/proc/sys"]),
+        "V-09",
+        "\"/proc/sys\" is not read-only",
+    );
+}
+
+#[test]
+fn v_09_a_path_that_is_no_mount_of_its_own_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["umount", "/proc/sys"]),
+        "V-09",
+        "\"/proc/sys\" is not ",
+    );
+}
+
+/// CVE-2025-52881: what looks like /proc/sys and is none.
+#[test]
+fn v_09_a_path_that_is_on_no_procfs_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            inside(pid, &["mount", "-t", "tmpfs", "-o", "ro", "none", "/proc/sys"]);
+        },
+        "V-09",
+        "\"/proc/sys\" is not on a procfs",
+    );
+}
+
+#[test]
+fn v_09_a_remount_that_was_never_made_is_found() {
+    // MS_REMOUNT and MS_RDONLY together.
+    assert_lie_is_found(&plain, &["mount:3&33=33"], "V-09", "is not read-only");
+}
+
+#[test]
+fn v_09_a_root_that_was_never_made_read_only_is_found() {
+    let read_only = |container: &mut Container<'_>| {
+        let shared = container.rootfs().join("tmp");
+        container.config["root"]["readonly"] = json!(true);
+        edit_array(&mut container.config, "/mounts", |mounts| {
+            mounts.push(
+                json!({"destination": "/tmp", "type": "bind", "source": shared, "options": ["bind", "rw"]}),
+            );
+        });
+    };
+    assert_lie_is_found(&read_only, &["mount_setattr"], "V-09", "\"/\" is not read-only");
+}
+
+#[test]
+fn v_13_a_descriptor_that_would_stay_open_is_found() {
+    let site = Site::new();
+    // The caller has /etc open as descriptor 9, and nothing closes it at execve.
+    let caller = |container: &mut Container<'_>, lies: &[&str]| {
+        lied_to(container, lies);
+        let shell = ["sh", "-c", "exec 9</etc; exec \"$@\"", "sh"].map(Into::into);
+        container.caller.splice(0..0, shell);
+    };
+    let mut container = site.container();
+    caller(&mut container, &["close_range"]);
+    let answer = container.run();
+    assert_mismatch(
+        &container,
+        "run",
+        &answer,
+        "V-13",
+        " would stay open in the program",
+    );
+    container.assert_gone();
+    let mut container = site.container();
+    caller(&mut container, &["close_range"]);
+    container.create().ok();
+    let answer = container.start();
+    assert_mismatch(
+        &container,
+        "start",
+        &answer,
+        "V-13",
+        " would stay open in the program",
+    );
+
+    let mut container = site.container();
+    caller(&mut container, &[]);
+    container.script("ls /proc/self/fd > /tmp/descriptors");
+    container.run().ok();
+    // 3 is the listing's own.
+    assert_eq!(container.file("tmp/descriptors"), "0\n1\n2\n3\n");
+}
+
+#[test]
+fn v_16_a_limit_that_was_changed_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            let pid = pid.to_string();
+            let mut command = Command::new("prlimit");
+            run(
+                command.args(["--pid", &pid, "--nofile=512:512"]),
+                &std::env::temp_dir(),
+            )
+            .ok();
+        },
+        "V-16",
+        "RLIMIT_NOFILE is 512 (hard 512), not 1024 (hard 1024)",
+    );
+}
+
+#[test]
+fn v_16_limits_that_were_never_set_are_found() {
+    assert_lie_is_found(&plain, &["prlimit64"], "V-16", "not 1024 (hard 1024)");
+}
+
+#[test]
+fn v_16_another_out_of_memory_score_is_found() {
+    assert_tampering_is_found(
+        &|container| container.config["process"]["oomScoreAdj"] = json!(100),
+        &|pid| fs::write(format!("/proc/{pid}/oom_score_adj"), "300").unwrap(),
+        "V-16",
+        "oom_score_adj is 300, not 100",
+    );
+}
+
+/// CVE-2019-5736: an entry point that leads to the runtime's own program.
+#[test]
+fn v_19_a_program_that_is_the_runtime_itself_is_not_executed() {
+    let site = Site::new();
+    let direct = |container: &mut Container<'_>| {
+        container.config["process"]["args"] = json!(["/proc/self/exe", "--version"])
+    };
+    let by_link = |container: &mut Container<'_>| {
+        symlink("/proc/self/exe", container.rootfs().join("bin/entry")).unwrap();
+        container.config["process"]["args"] = json!(["/bin/entry", "--version"]);
+    };
+    let by_path = |container: &mut Container<'_>| {
+        symlink("/proc/self/exe", container.rootfs().join("bin/entry")).unwrap();
+        container.config["process"]["args"] = json!(["entry", "--version"]);
+    };
+    let setups: [&dyn Fn(&mut Container<'_>); 3] = [&direct, &by_link, &by_path];
+    for setup in setups {
+        let mut container = site.container();
+        setup(&mut container);
+        let answer = container.run();
+        assert_eq!((answer.status, answer.stdout.as_str()), (1, ""), "{answer:?}");
+        assert!(answer.stderr.contains("V-19: it leads into /proc"), "{answer:?}");
+        container.assert_gone();
+        let answer = container.create();
+        assert_eq!(answer.status, 1, "{answer:?}");
+        assert!(answer.stderr.contains("V-19: it leads into /proc"), "{answer:?}");
+        container.assert_gone();
+    }
+    let mut container = site.container();
+    symlink("/bin/busybox", container.rootfs().join("bin/entry")).unwrap();
+    container.config["process"]["args"] = json!(["/bin/entry", "true"]);
+    // busybox goes by the name it is called by, and knows no applet of this one.
+    assert_eq!(container.run().status, 127);
+}
+
+/// A hook runs as root in the container's mount namespace, after the mounts and before the masks.
+#[test]
+fn a_hook_that_changes_what_was_judged_is_found() {
+    let site = Site::new();
+    site.write_policy("[[allow.hooks]]\npoint = \"createContainer\"\npath = \"/usr/bin/mount\"\n");
+    let hook = |container: &mut Container<'_>, covered: &str| {
+        let path = container.rootfs().join(covered);
+        container.config["hooks"] = json!({"createContainer": [
+            {"path": "/usr/bin/mount", "args": ["mount", "-t", "tmpfs", "none", path]}
+        ]});
+    };
+    let mut container = site.container();
+    hook(&mut container, "proc/sys");
+    let answer = container.run();
+    assert_mismatch(
+        &container,
+        "run",
+        &answer,
+        "V-09",
+        "\"/proc/sys\" is not on a procfs",
+    );
+    container.assert_gone();
+    let mut container = site.container();
+    hook(&mut container, "proc/sys");
+    container.create().ok();
+    let answer = container.start();
+    assert_mismatch(
+        &container,
+        "start",
+        &answer,
+        "V-09",
+        "\"/proc/sys\" is not on a procfs",
+    );
+
+    let mut container = site.container();
+    hook(&mut container, "mnt");
+    container.run().ok();
+    assert!(container.ran());
+}
