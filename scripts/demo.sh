@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A container under the profile baseline, looked at from inside; three bundles that are refused; the ledger.
+# A container under the profile baseline, looked at from inside; three bundles that are refused; one that was built
+# otherwise than judged; the ledger.
 #
 # GABION names the program. Every line that is shown was checked: the exit status is 0 only if the hardening was
 # there and the refusals were refusals. Nothing is left behind.
@@ -52,7 +53,7 @@ decoded() { # MASK: the capabilities in a mask of /proc/PID/status
 rootfs=$place/rootfs
 mkdir -p "$rootfs"/{bin,dev,etc,proc,sys,tmp}
 cp /bin/busybox "$rootfs/bin/busybox"
-for applet in cat sh true unshare wc; do ln -s busybox "$rootfs/bin/$applet"; done
+for applet in cat sh true umount unshare wc; do ln -s busybox "$rootfs/bin/$applet"; done
 mkdir "$place/spec"
 "$gabion" spec --bundle "$place/spec" || exit 1
 bundle() { # NAME FILTER [OPTION...]: a bundle, with the configuration changed by a jq filter
@@ -120,7 +121,6 @@ sysctl=$(value sysctl)
 expect "write to /proc/sys" "${sysctl##*: }" test "${sysctl##*: }" = "Read-only file system"
 unshare=$(value unshare)
 expect "a new user namespace" "${unshare##*: }" test "${unshare##*: }" = "Operation not permitted"
-note 'gabion reads this back before the program begins: what differs does not run.'
 
 title "3. Three that are refused"
 refused() { # NAME RULE...: runs it, and expects a refusal that names the rules
@@ -159,11 +159,26 @@ printf '\n  %s$ gabion run --bundle host%s   (docker run --pid host --network ho
 bundle host '.linux.namespaces = [{type: "mount"}, {type: "uts"}]'
 refused host NS-02 NS-03 NS-04
 
-title "4. The ledger has them all"
+title "4. One that is not as it was judged"
+note "a hook of the bundle uncovers $secret after it was masked"
+# shellcheck disable=SC2016 # jq expands it
+bundle uncovered '.process.args = ["true"] | .hooks = {startContainer: [{path: "/bin/umount", args: ["umount", $secret]}]}' \
+    --arg secret "$secret"
+text=$(run uncovered 2>&1)
+status=$?
+printf '  %s$ gabion run --bundle uncovered%s\n' "$bold" "$plain"
+shown <<<"$text"
+case $status$text in
+1*"V-08: reality is not what was judged: \"$secret\" is not masked") ;;
+*) missed "the uncovered path was not found (status $status)" ;;
+esac
+
+title "5. The ledger has them all"
 jq -r '"\(.time[11:19])  \(.operation) \(.id)  \(.verdict)  \([.findings[] | select(.action == "deny") | .rule
     | split(":")[0]] | unique | join(" "))"' "$place/ledger/decisions.jsonl" | shown
 recorded=$(jq -r '"\(.id) \(.verdict)"' "$place/ledger/decisions.jsonl" | paste -sd,)
 expected="demo admitted,demo started,privileged refused,socket refused,host refused"
+expected+=",uncovered admitted,uncovered mismatch"
 [ "$recorded" = "$expected" ] || missed "the ledger has $recorded"
 left=$(ls -A "$place/state" 2>/dev/null)
 [ -z "$left" ] || missed "left behind: $left"
