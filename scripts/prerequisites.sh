@@ -9,19 +9,25 @@ need() { # PACKAGE TEST...
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
+libraries=/usr/lib/$(uname -m)-linux-gnu
 need gcc command -v cc
+# Without its recommendations, gcc comes without the C library's files for linking.
+need libc6-dev test -e "$libraries/libc.a"
 need file command -v file
 need jq command -v jq
 need make command -v make
 need pkg-config command -v pkg-config
-need libseccomp-dev test -e "/usr/lib/$(uname -m)-linux-gnu/libseccomp.a"
+need libseccomp-dev test -e "$libraries/libseccomp.a"
 need busybox-static test -x /bin/busybox
 need iproute2 command -v ip
+need procps command -v ps
 need util-linux command -v nsenter
 if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need runc command -v runc
     need crun command -v crun
+    need bsdextrautils command -v column
     need hyperfine command -v hyperfine
+    need python3 command -v python3
     need shellcheck command -v shellcheck
     need containerd command -v containerd
     need docker.io command -v dockerd

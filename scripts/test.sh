@@ -67,6 +67,7 @@ PATH="$PATH:$PWD/target/tools/bin"
 part deny cargo deny --all-features check bans licenses sources
 if command -v shellcheck >/dev/null; then part scripts shellcheck scripts/*.sh bench/run.sh .ci/run; fi
 part static scripts/check-static.sh "$GABION"
+part links scripts/check-links.sh
 part rules scripts/rules.sh --check
 part unit cargo test --workspace --locked --exclude gabion-integration -- --show-output
 part end-to-end env GABION="$GABION" cargo test --locked -p gabion-integration -- --show-output
