@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn missing(bundle: &Path, root: &str) -> String {
-        match rootfs(bundle, root, &[]) {
+        match rootfs(bundle, root, &Live::default()) {
             Fact::Known(RootfsFact::Missing(why)) => why,
             other => panic!("{other:?}"),
         }
@@ -165,7 +165,7 @@ mod tests {
             sensitive,
             shared_with,
             entries,
-        }) = rootfs(&path, r#"{"path":"rootfs"}"#, &[])
+        }) = rootfs(&path, r#"{"path":"rootfs"}"#, &Live::default())
         else {
             panic!()
         };
@@ -206,7 +206,7 @@ mod tests {
                 is_host_root,
                 sensitive,
                 ..
-            }) = rootfs(bundle.path(), root, &[])
+            }) = rootfs(bundle.path(), root, &Live::default())
             else {
                 panic!("{root}")
             };
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_system_directory_as_rootfs_is_named_and_one_inside_it_is_not() {
-        let relation = |root: &str| match rootfs(Path::new("/tmp"), root, &[]) {
+        let relation = |root: &str| match rootfs(Path::new("/tmp"), root, &Live::default()) {
             Fact::Known(RootfsFact::Directory {
                 sensitive,
                 is_host_root: false,
