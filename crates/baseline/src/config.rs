@@ -194,9 +194,16 @@ impl Mount {
         })
     }
 
-    /// True if the mount is asked to be read-only (`ro`, `rro`, unless a later `rw` or `rrw` undoes it).
+    /// True if the mount is asked to be read-only, wherever in the list that is.
+    ///
+    /// The recursive options are applied after the plain ones, by a call of their own (mount_setattr(2) with
+    /// `AT_RECURSIVE`): one `rro` or `rrw` decides, whatever `ro` and `rw` say and wherever they stand, and the last
+    /// one if there are several. An engine that asks for both at once gets `rro` from the kernel in either
+    /// order, so that this errs on the side of writable.
     pub fn is_readonly(&self) -> bool {
-        self.last_of(&["ro", "rro"], &["rw", "rrw"]).unwrap_or(false)
+        self.last_of(&["rro"], &["rrw"])
+            .or_else(|| self.last_of(&["ro"], &["rw"]))
+            .unwrap_or(false)
     }
 }
 
@@ -318,7 +325,10 @@ pub struct Namespace {
 impl Namespace {
     /// The path to join, if one was written; an empty one asks for a new namespace, as no path does.
     pub fn joins(&self) -> Option<&str> {
-        self.path.value().map(String::as_str).filter(|path| !path.is_empty())
+        self.path
+            .value()
+            .map(String::as_str)
+            .filter(|path| !path.is_empty())
     }
 }
 
