@@ -240,13 +240,17 @@ pub enum Relation {
 /// Where a mount's destination leads in the rootfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DestinationFact {
-    /// It stays in the rootfs. The path after links in the rootfs were followed as the container would.
+    /// It stays in the rootfs. The path after links were followed as the container would: those of the image, and
+    /// those in what the mounts before it bring.
     Inside(PathBuf),
-    /// A symbolic link of the rootfs would lead out of it, were it followed on the host: the link's path.
-    /// It is resolved inside the rootfs when mounting; the fact is for the record.
+    /// A symbolic link would lead out of the rootfs, were it followed on the host. It is resolved inside the
+    /// rootfs when mounting, so that most are harmless: Debian's /var/run is a link to /run. But where it leads in
+    /// the container is `inside`, and that is the mount's place.
     LinkOut {
         /// The link, as a path in the container.
         link: PathBuf,
+        /// The path after all links were followed as the container would.
+        inside: PathBuf,
     },
     /// It leads through procfs' magic links or to something that is no directory.
     Broken(String),

@@ -30,7 +30,7 @@ mod text;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::Config;
@@ -143,7 +143,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
                 .iter()
                 .map(|mount| sources.look(&mut walker, &landmarks, mount));
             (facts.mount_sources, held.sources) = looked.unzip();
-            facts.mount_destinations = destinations(config, &rootfs);
+            facts.mount_destinations = destinations(config, &rootfs, &held.sources);
         }
         if wants(FactKind::Hooks) {
             facts.hooks = hooks(&mut walker, config, &rootfs);
@@ -208,16 +208,20 @@ fn landmarks(walker: &mut Walker, config: &Config, wanted: &BTreeSet<FactKind>) 
     }
 }
 
+/// `sources` are what the sources of the mounts led to, as [`Held::sources`].
 fn destinations(
     config: &Config,
     rootfs: &Result<Found, NoRootfs>,
+    sources: &[Option<OwnedFd>],
 ) -> Vec<Fact<gabion_baseline::facts::DestinationFact>> {
     let mounts = config.mounts.items().iter();
     match rootfs {
         Ok(found) => {
             let mut destinations = Destinations::new(found.node());
+            let sources = sources.iter().map(|source| source.as_ref().map(AsFd::as_fd));
             mounts
-                .map(|mount| destinations.look(&mount.destination))
+                .zip(sources)
+                .map(|(mount, source)| destinations.look(mount, source))
                 .collect()
         }
         Err(none) => mounts
@@ -377,6 +381,125 @@ mod tests {
         );
         assert!(matches!(facts.mount_sources[1], Fact::Known(Some(_))));
         assert!(held.rootfs.is_none());
+    }
+
+    /// What is refused of a bundle with these mounts, whose image has a link /data to `target`, and whose directory
+    /// `volume` has a link x to it.
+    fn refused(target: &str, mounts: &serde_json::Value) -> Vec<String> {
+        use gabion_baseline::{Allegation, Judgement, Operation, Policy, Profile, judge};
+        use std::os::unix::fs::symlink;
+
+        let bundle = tempfile::tempdir().unwrap();
+        let at = |name: &str| bundle.path().join(name);
+        for directory in [
+            "rootfs/proc",
+            "rootfs/sys",
+            "rootfs/dev",
+            "rootfs/run",
+            "rootfs/var",
+            "volume/plain",
+        ] {
+            fs::create_dir_all(at(directory)).unwrap();
+        }
+        symlink("/run", at("rootfs/var/run")).unwrap();
+        symlink(target, at("rootfs/data")).unwrap();
+        symlink("../data", at("rootfs/var/chain")).unwrap();
+        symlink(target, at("volume/x")).unwrap();
+        let mut list = vec![
+            serde_json::json!({"destination": "/proc", "type": "proc", "options": ["nosuid", "noexec", "nodev"]}),
+            serde_json::json!({"destination": "/dev", "type": "tmpfs"}),
+        ];
+        list.extend(mounts.as_array().unwrap().iter().cloned());
+        let document = serde_json::json!({
+            "ociVersion": "1.2.0", "process": {"cwd": "/"}, "root": {"path": "rootfs"}, "mounts": list,
+        });
+        let allegation = Allegation::from_document(document).unwrap();
+        let wanted = BTreeSet::from([FactKind::Mounts, FactKind::Cgroup, FactKind::Namespaces]);
+        let collected = collect(allegation.config(), bundle.path(), &wanted, &Context::default());
+        let policy = Policy::builtin(Profile::Baseline, |_| serde_json::json!({}));
+        let operation = Operation::Create {
+            id: "web-1".to_owned(),
+        };
+        let Judgement::Refused(refusal) = judge(&allegation, &collected.facts, &policy, &operation).unwrap()
+        else {
+            panic!("a bundle without namespaces is admitted")
+        };
+        refusal
+            .denials()
+            .filter(|finding| ["MNT-06", "MNT-07", "MNT-08", "MNT-09", "MNT-11"].contains(&finding.rule_id()))
+            .map(|finding| format!("{} {}", finding.rule_id(), finding.pointer))
+            .collect()
+    }
+
+    #[test]
+    fn a_link_does_not_hide_that_a_mount_goes_over_a_kernel_file_system() {
+        let tmpfs = |place: &str| serde_json::json!({"destination": place, "type": "tmpfs"});
+        let bind = |place: &str| serde_json::json!({"destination": place, "type": "bind", "source": "volume", "options": ["rbind"]});
+        for (target, rule) in [
+            ("/proc", "MNT-06 /mounts/2/type"),
+            ("/proc/sys", "MNT-06 /mounts/2/destination"),
+            ("../../proc", "MNT-06 /mounts/2/type"),
+            ("/sys", "MNT-07 /mounts/2/type"),
+            ("/dev", ""),
+            ("/", "MNT-11 /mounts/2/destination"),
+            ("/run", ""),
+        ] {
+            let expected: Vec<&str> = [rule].into_iter().filter(|rule| !rule.is_empty()).collect();
+            for place in ["/data", "/var/chain"] {
+                assert_eq!(
+                    refused(target, &serde_json::json!([tmpfs(place)])),
+                    expected,
+                    "{place} to {target}"
+                );
+            }
+        }
+        for (target, rule) in [
+            ("/proc", "MNT-06 /mounts/2/type"),
+            ("/sys", "MNT-07 /mounts/2/options"),
+            ("/sys/fs/cgroup", "MNT-08 /mounts/2/options"),
+            ("/dev", "MNT-09 /mounts/2/type"),
+        ] {
+            assert_eq!(
+                refused(target, &serde_json::json!([bind("/data")])),
+                [rule],
+                "a volume on {target}"
+            );
+        }
+        // A new one at the right place, though written by another name.
+        assert_eq!(
+            refused(
+                "/run",
+                &serde_json::json!([tmpfs("/var/run"), tmpfs("/var/run/lock")])
+            ),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_link_in_a_volume_does_not_hide_where_the_next_mount_goes() {
+        let volume = serde_json::json!(
+            {"destination": "/a", "type": "bind", "source": "volume", "options": ["rbind"]}
+        );
+        let tmpfs = |place: &str| serde_json::json!({"destination": place, "type": "tmpfs"});
+        for (target, place, rule) in [
+            ("/proc", "/a/x", "MNT-06 /mounts/3/type"),
+            ("../../../proc", "/a/x/self", "MNT-06 /mounts/3/destination"),
+            ("../sys", "/a/x", "MNT-07 /mounts/3/type"),
+            ("/", "/a/x", "MNT-11 /mounts/3/destination"),
+            ("/run", "/a/x", ""),
+            ("/proc", "/a/plain", ""),
+            ("/proc", "/a/new", ""),
+        ] {
+            let expected: Vec<&str> = [rule].into_iter().filter(|rule| !rule.is_empty()).collect();
+            let mounts = serde_json::json!([volume, tmpfs(place)]);
+            assert_eq!(refused(target, &mounts), expected, "{place} to {target}");
+        }
+        let overlay =
+            serde_json::json!({"destination": "/a", "type": "overlay", "options": ["lowerdir=/x:/y"]});
+        assert_eq!(
+            refused("/run", &serde_json::json!([overlay, tmpfs("/a/x")])),
+            ["MNT-11 /mounts/3/destination"]
+        );
     }
 
     #[test]

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::facts::FactKind;
 use crate::pointer::Pointer;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
+use crate::rules::mounts;
 
 /// The rules of this topic.
 pub static RULES: &[&Rule] = &[&ENV_01, &ENV_02, &ENV_03, &ENV_04];
@@ -150,7 +152,7 @@ static ENV_04: Rule = Rule {
         nsa: "tokens",
         nist_800_190: "3.4.5",
     },
-    facts: &[],
+    facts: &[FactKind::Mounts],
     check: tokens,
 };
 
@@ -270,14 +272,10 @@ fn well_formed(case: &Case<'_>, violations: &mut Violations) {
 
 fn tokens(case: &Case<'_>, violations: &mut Violations) {
     for (index, mount) in case.config.mounts.items().iter().enumerate() {
-        let names: Vec<&str> = mount
-            .destination
-            .split('/')
-            .filter(|n| !n.is_empty() && *n != ".")
-            .collect();
+        let place = mounts::place(case, index);
         // /var/run is a link to /run in most images.
-        let names = names.strip_prefix(&["var"]).unwrap_or(&names);
-        if names.starts_with(&["run", "secrets", "kubernetes.io", "serviceaccount"]) {
+        let place = place.strip_prefix("/var").unwrap_or(&place);
+        if mounts::lies_at_or_in(place, "/run/secrets/kubernetes.io/serviceaccount") {
             let how = if mount.is_readonly() {
                 "read-only"
             } else {

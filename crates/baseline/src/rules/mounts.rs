@@ -167,9 +167,12 @@ pub(super) fn entry(index: usize) -> Pointer {
     Pointer::at("/mounts").index(index)
 }
 
-/// Where a mount is put, as an absolute path in the container: links in the image followed where that is known.
+/// Where a mount is put, as an absolute path in the container: links in the image, and in the mounts before it,
+/// followed where that is known.
 pub(super) fn place(case: &Case<'_>, index: usize) -> String {
-    if let Some(Fact::Known(DestinationFact::Inside(path))) = case.facts.mount_destinations.get(index) {
+    if let Some(Fact::Known(DestinationFact::Inside(path) | DestinationFact::LinkOut { inside: path, .. })) =
+        case.facts.mount_destinations.get(index)
+    {
         return without_detours(&path.to_string_lossy());
     }
     let mount = case.config.mounts.items().get(index);
@@ -227,11 +230,8 @@ pub(super) fn lies_in(path: &str, directory: &str) -> bool {
 }
 
 /// True if the mount could be written to.
-///
-/// The engine applies `rrw` after everything else, wherever it stands in the list, so that
-/// [`Mount::is_readonly`] alone would be deceived by `rrw,ro`.
 pub(super) fn is_writable(mount: &Mount) -> bool {
-    !mount.is_readonly() || (has(mount, "rrw") && !has(mount, "rro"))
+    !mount.is_readonly()
 }
 
 /// True if neither the mount nor one below it, which `rbind` brings along, could be written to.
@@ -373,6 +373,11 @@ mod tests {
             (&["rbind", "rro"], false, true),
             (&["ro", "rw"], true, false),
             (&["rrw", "ro"], true, false),
+            (&["ro", "rrw"], true, false),
+            (&["rro", "rrw"], true, false),
+            (&["rrw", "rro"], false, true),
+            (&["rbind", "rro", "rw"], false, true),
+            (&["rbind", "rrw", "rro"], false, true),
             (&["rw", "ro"], false, true),
             (&[], true, false),
         ] {

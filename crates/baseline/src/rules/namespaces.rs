@@ -20,6 +20,7 @@ use crate::given::Given;
 use crate::pointer::Pointer;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
+use crate::rules::mounts;
 
 /// The rules of this topic.
 pub static RULES: &[&Rule] = &[
@@ -248,7 +249,7 @@ fn ipc(case: &Case<'_>, violations: &mut Violations) {
                 );
             }
             // Any other path may be one by another name; that matters where shared memory is expected.
-            Err(why) if components(&mount.destination) == ["dev", "shm"] => {
+            Err(why) if mounts::place(case, index) == "/dev/shm" => {
                 violations.undecided(
                     place(),
                     format!("whose shared memory this is, is not known: {why}"),

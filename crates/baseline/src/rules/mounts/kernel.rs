@@ -596,6 +596,50 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_would_lead_out_on_the_host_does_not_hide_where_a_mount_goes() {
+        let led = |rule: &str, mount: Value, to: &str| {
+            let to = PathBuf::from(to);
+            verdicts(rule, json!([mount]), |facts| {
+                facts.mount_destinations = vec![Fact::Known(DestinationFact::LinkOut {
+                    link: PathBuf::from("/data"),
+                    inside: to.clone(),
+                })];
+                facts.cgroup = Fact::Known(CgroupFact {
+                    mode: CgroupMode::Legacy,
+                    occupied: None,
+                    ancestor_pids_limit: None,
+                });
+            })
+        };
+        let tmpfs = || at("/data", "tmpfs", &[]);
+        let volume = || bind("/srv/v", "/data", &["rbind"]);
+        for (rule, mount, to, place) in [
+            ("MNT-06", tmpfs(), "/proc", "/mounts/0/type"),
+            ("MNT-06", volume(), "/proc/self/attr", "/mounts/0/destination"),
+            ("MNT-07", tmpfs(), "/sys", "/mounts/0/type"),
+            ("MNT-07", volume(), "/sys", "/mounts/0/options"),
+            ("MNT-08", volume(), "/sys/fs/cgroup", "/mounts/0/options"),
+            ("MNT-09", volume(), "/dev", "/mounts/0/type"),
+        ] {
+            assert_eq!(
+                led(rule, mount.clone(), to),
+                refused(rule, place),
+                "{mount} to {to}"
+            );
+            // Debian's /var/run is such a link, and leads to a place of nobody's.
+            let harmless = if rule == "MNT-09" {
+                refused(rule, "/mounts")
+            } else {
+                CLEAN.map(str::to_owned)
+            };
+            assert_eq!(led(rule, mount.clone(), "/run"), harmless, "{mount} to /run");
+        }
+        // The right thing at the right place, by another name.
+        assert_eq!(led("MNT-06", at("/data", "proc", &SAFE), "/proc"), CLEAN);
+        assert_eq!(led("MNT-09", tmpfs(), "/dev"), CLEAN);
+    }
+
+    #[test]
     fn sys_is_a_readonly_sysfs() {
         for (list, expected) in [
             (json!([at("/sys", "sysfs", &["nosuid", "ro"])]), None),

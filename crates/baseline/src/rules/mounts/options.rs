@@ -284,8 +284,9 @@ fn known_types(case: &Case<'_>, violations: &mut Violations) {
 pub(super) static MNT_11: Rule = Rule {
     id: "MNT-11",
     title: "destinations lie in the container",
-    meaning: "The destination of a mount is empty, relative, the root itself, contains \"..\" or a NUL, or leads in the \
-              image through a magic link or through something that is no directory.",
+    meaning: "The destination of a mount is empty, relative, the root itself, contains \"..\" or a NUL, or leads \
+              through a magic link or through something that is no directory; or where it leads cannot be known, \
+              since it lies in an earlier mount that cannot be looked into, such as an overlay.",
     why: "The image is the attacker's and may hold a link wherever a mount is to go. A destination that is more than \
           a path downwards from the root invites the runtime, which is root on the host, to mount or create files \
           outside. This rule guards the runtime itself: it is the same in every profile.",
@@ -345,8 +346,10 @@ fn destinations_inside(case: &Case<'_>, violations: &mut Violations) {
         }
         match case.facts.mount_destinations.get(index) {
             // A link that would lead out is followed inside the root when mounting, and leads nowhere else.
-            Some(Fact::Known(DestinationFact::Inside(path))) if path.as_os_str() == "/" => {
-                let found = format!("{text:?} leads to the root itself, through a link in the image");
+            Some(Fact::Known(
+                DestinationFact::Inside(path) | DestinationFact::LinkOut { inside: path, .. },
+            )) if path.as_os_str() == "/" => {
+                let found = format!("{text:?} leads to the root itself, through a link");
                 violations.report(pointer(), found, "a path that is not the root");
             }
             Some(Fact::Known(DestinationFact::Inside(_) | DestinationFact::LinkOut { .. })) => {}
@@ -803,12 +806,16 @@ mod tests {
     fn destinations_lie_in_the_container_by_where_they_lead() {
         let config = document(json!([{"destination": "/data", "type": "tmpfs"}]));
         let known = |fact| Some(Fact::Known(fact));
-        let link = DestinationFact::LinkOut {
+        let link = |inside: &str| DestinationFact::LinkOut {
             link: PathBuf::from("/data"),
+            inside: PathBuf::from(inside),
         };
         for (fact, expected, offline) in [
             (known(DestinationFact::Inside(PathBuf::from("/data"))), 0, 0),
-            (known(link), 0, 0),
+            // As /var/run in Debian's images. Whether /proc is a place for it is MNT-06's.
+            (known(link("/run")), 0, 0),
+            (known(link("/proc")), 0, 0),
+            (known(link("/")), 1, 1),
             (known(DestinationFact::Inside(PathBuf::from("/"))), 1, 1),
             (
                 known(DestinationFact::Broken(
