@@ -1,40 +1,15 @@
 //! Directories of the host that nothing in a container should hold, and how a path lies to them.
 //!
-//! They are compared by device and inode, never by name: `/mnt/h` may be a bind mount of `/etc`, and
-//! `/var/run` is a link.
+//! Which ones there are is judgement's to say ([`SENSITIVE`]). They are compared by device and inode, never by
+//! name: `/mnt/h` may be a bind mount of `/etc`, and `/var/run` is a link. Where two names are the same directory,
+//! the first of the list is what a finding says.
 
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::facts::{Identity, Relation, Sensitive};
+use gabion_baseline::rules::mounts::landmarks::SENSITIVE;
 
 use crate::walk::{Found, Walker};
-
-/// The directories. Where two name the same one (`/run`, `/var/run`), the first is what a finding says.
-const DIRECTORIES: [&str; 23] = [
-    "/",
-    "/etc",
-    "/root",
-    "/home",
-    "/boot",
-    "/proc",
-    "/sys",
-    "/dev",
-    "/run",
-    "/var/run",
-    "/var/lib/docker",
-    "/var/lib/containerd",
-    "/var/lib/kubelet",
-    "/var/lib/etcd",
-    "/var/lib/containers",
-    "/var/log",
-    "/lib/modules",
-    "/usr",
-    "/etc/kubernetes",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-];
 
 /// The sensitive directories that this host has.
 #[derive(Debug)]
@@ -58,7 +33,9 @@ impl Landmarks {
     pub(crate) fn find(walker: &mut Walker) -> Result<Self, String> {
         Self::find_all(
             walker,
-            DIRECTORIES.iter().map(|name| (*name, PathBuf::from(name))),
+            SENSITIVE
+                .iter()
+                .map(|landmark| (landmark.path, PathBuf::from(landmark.path))),
         )
     }
 
@@ -66,7 +43,7 @@ impl Landmarks {
         walker: &mut Walker,
         directories: impl Iterator<Item = (&'static str, PathBuf)>,
     ) -> Result<Self, String> {
-        let mut list = Vec::with_capacity(DIRECTORIES.len());
+        let mut list = Vec::with_capacity(SENSITIVE.len());
         for (name, path) in directories {
             match walker.glimpse(&path) {
                 Ok(found) => list.push(Landmark {

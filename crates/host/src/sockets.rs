@@ -1,68 +1,16 @@
 //! Sockets of runtimes, orchestrators and init: whoever can connect to one commands the host.
+//!
+//! Where they are and how they are called is judgement's to say ([`CONTROL_SOCKETS`], [`CONTROL_SOCKET_NAMES`]);
+//! whether a path leads to one is found out here, by device and inode.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use gabion_baseline::facts::{FileKind, Identity};
+use gabion_baseline::rules::mounts::landmarks::{CONTROL_SOCKET_NAMES, CONTROL_SOCKETS};
 
 use crate::text;
 use crate::walk::{Found, Walker};
-
-/// Where they are by default, and what listens there.
-///
-/// Both /run and /var/run are named, for the hosts on which they are two directories.
-const KNOWN: [(&str, &str); 24] = [
-    ("/run/docker.sock", "the Docker daemon's socket"),
-    ("/var/run/docker.sock", "the Docker daemon's socket"),
-    ("/run/cri-dockerd.sock", "cri-dockerd's socket"),
-    ("/run/containerd/containerd.sock", "containerd's socket"),
-    ("/var/run/containerd/containerd.sock", "containerd's socket"),
-    (
-        "/run/docker/containerd/containerd.sock",
-        "the socket of Docker's containerd",
-    ),
-    (
-        "/run/k3s/containerd/containerd.sock",
-        "the socket of k3s' containerd",
-    ),
-    ("/run/crio/crio.sock", "CRI-O's socket"),
-    ("/var/run/crio/crio.sock", "CRI-O's socket"),
-    ("/run/podman/podman.sock", "podman's socket"),
-    ("/var/run/podman/podman.sock", "podman's socket"),
-    ("/run/buildkit/buildkitd.sock", "BuildKit's socket"),
-    ("/run/nri/nri.sock", "the NRI socket of the container runtime"),
-    ("/var/run/nri/nri.sock", "the NRI socket of the container runtime"),
-    (
-        "/var/lib/kubelet/device-plugins/kubelet.sock",
-        "the kubelet's socket for device plugins",
-    ),
-    (
-        "/var/lib/kubelet/pod-resources/kubelet.sock",
-        "the kubelet's socket for pod resources",
-    ),
-    ("/run/dbus/system_bus_socket", "the system D-Bus socket"),
-    ("/var/run/dbus/system_bus_socket", "the system D-Bus socket"),
-    ("/run/systemd/private", "systemd's private socket"),
-    ("/run/systemd/notify", "systemd's notification socket"),
-    ("/run/systemd/io.systemd.Manager", "systemd's Varlink socket"),
-    ("/run/systemd/journal/socket", "the journal's socket"),
-    ("/run/systemd/journal/stdout", "the journal's socket"),
-    (
-        "/run/systemd/journal/io.systemd.journal",
-        "the journal's Varlink socket",
-    ),
-];
-
-/// The file names that say what listens, wherever an administrator put the socket.
-const NAMES: [(&str, &str); 8] = [
-    ("docker.sock", "the Docker daemon's socket"),
-    ("cri-dockerd.sock", "cri-dockerd's socket"),
-    ("containerd.sock", "containerd's socket"),
-    ("crio.sock", "CRI-O's socket"),
-    ("podman.sock", "podman's socket"),
-    ("buildkitd.sock", "BuildKit's socket"),
-    ("nri.sock", "the NRI socket of the container runtime"),
-    ("system_bus_socket", "a D-Bus socket"),
-];
 
 /// A host with 100,000 sockets has a list of some 10 MiB.
 const MAX_LIST_BYTES: usize = 32 * 1024 * 1024;
@@ -98,12 +46,10 @@ impl ControlSockets {
         if !matches!(kind, FileKind::Socket | FileKind::Directory) {
             return Ok(None);
         }
-        let known = self.known.get_or_insert_with(|| {
-            KNOWN
-                .iter()
-                .filter_map(|(path, what)| socket(walker, Path::new(path), what))
-                .collect()
-        });
+        let known = match &self.known {
+            Some(known) => known,
+            None => self.known.insert(known(walker, &CONTROL_SOCKETS)?),
+        };
         if let Some(what) = held(known, found, kind) {
             return Ok(Some(what));
         }
@@ -125,6 +71,51 @@ impl ControlSockets {
         };
         Ok(held(listening, found, kind))
     }
+}
+
+/// The sockets of a list that are there.
+fn known(walker: &mut Walker, list: &[(&str, &'static str)]) -> Result<Vec<Socket>, String> {
+    let directory = |walker: &mut Walker, path| {
+        walker
+            .glimpse(Path::new(path))
+            .ok()
+            .map(|found| found.meta.identity)
+    };
+    // The list has /run alone. There are hosts on which /var/run is another directory.
+    let apart = directory(walker, "/var/run") != directory(walker, "/run");
+    let mut sockets = Vec::new();
+    for (pattern, what) in list {
+        let other = pattern.starts_with("/run/").then(|| format!("/var{pattern}"));
+        for pattern in [Some(*pattern), other.as_deref().filter(|_| apart)]
+            .into_iter()
+            .flatten()
+        {
+            let paths = places(pattern)?;
+            sockets.extend(paths.iter().filter_map(|path| socket(walker, path, what)));
+        }
+    }
+    Ok(sockets)
+}
+
+/// The paths that a pattern means: one `*` stands for every entry of the directory before it.
+///
+/// # Errors
+/// A sentence, if the directory is there and cannot be read: a socket in it must not pass for harmless.
+fn places(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let Some((directory, rest)) = pattern.split_once("/*/") else {
+        return Ok(vec![PathBuf::from(pattern)]);
+    };
+    let refused = |error: std::io::Error| format!("{directory}: {error}");
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(refused(error)),
+    };
+    entries
+        .map(|entry| Ok(entry.map_err(refused)?.path().join(rest)))
+        .collect()
 }
 
 fn held(sockets: &[Socket], found: &Found, kind: FileKind) -> Option<String> {
@@ -159,7 +150,7 @@ fn listening(line: &str) -> Option<(&str, &'static str)> {
     let start = line.find(" /")? + 1;
     let path = &line[start..];
     let name = Path::new(path).file_name()?.to_str()?;
-    let (_, what) = NAMES.iter().find(|(known, _)| *known == name)?;
+    let (_, what) = CONTROL_SOCKET_NAMES.iter().find(|(known, _)| *known == name)?;
     Some((path, what))
 }
 
@@ -234,6 +225,41 @@ mod tests {
         assert_eq!(what(&path), None);
         assert_eq!(what(&datagram), None);
         assert_eq!(what(top.path()), None);
+    }
+
+    #[test]
+    fn a_star_in_a_place_stands_for_every_entry() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        for user in ["0", "1000"] {
+            std::fs::create_dir_all(top.join(user).join("podman")).unwrap();
+        }
+        std::fs::write(top.join("file"), "").unwrap();
+        let _socket = UnixListener::bind(top.join("1000/podman/podman.sock")).unwrap();
+        std::fs::write(top.join("0/podman/podman.sock"), "").unwrap();
+        let pattern = format!("{}/*/podman/podman.sock", top.display());
+        let mut walker = Walker::default();
+        let found = known(&mut walker, &[(&pattern, "a user's podman socket")]).unwrap();
+        assert_eq!(found.len(), 1);
+        let mut sockets = ControlSockets {
+            known: Some(found),
+            listening: Some(Vec::new()),
+        };
+        let mut held = |path: &str| {
+            let found = walker.walk(&top.join(path)).unwrap();
+            sockets.held_by(&mut walker, &found, true).unwrap()
+        };
+        assert_eq!(held("1000/podman/podman.sock").unwrap(), "a user's podman socket");
+        assert_eq!(
+            held("1000").unwrap(),
+            "a directory that holds a user's podman socket"
+        );
+        assert_eq!(held("0"), None);
+        let missing = format!("{}/none/*/x", top.display());
+        assert_eq!(places(&missing), Ok(Vec::new()));
+        let file = format!("{}/file/*/x", top.display());
+        assert_eq!(places(&file), Ok(Vec::new()));
+        assert_eq!(places("/run/x.sock"), Ok(vec![PathBuf::from("/run/x.sock")]));
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub const READABLE_IN_ETC: [&str; 17] = [
 ];
 
 /// Sockets through which whoever can connect commands the host, and what listens there.
-/// A `*` stands for one component.
+/// A `*` stands for one component, at most once in a path.
 pub const CONTROL_SOCKETS: [(&str, &str); 21] = [
     ("/run/docker.sock", "the Docker daemon's socket"),
     (
@@ -198,10 +198,11 @@ pub const CONTROL_SOCKETS: [(&str, &str); 21] = [
 ];
 
 /// File names that say what listens, wherever an administrator put the socket.
-pub const CONTROL_SOCKET_NAMES: [(&str, &str); 8] = [
+pub const CONTROL_SOCKET_NAMES: [(&str, &str); 9] = [
     ("docker.sock", "the Docker daemon's socket"),
     ("cri-dockerd.sock", "cri-dockerd's socket"),
     ("containerd.sock", "containerd's socket"),
+    ("containerd.sock.ttrpc", "containerd's socket"),
     ("crio.sock", "CRI-O's socket"),
     ("podman.sock", "podman's socket"),
     ("buildkitd.sock", "BuildKit's socket"),
