@@ -77,22 +77,31 @@ impl Policy {
     /// that turns `CAP-03` off and `CAP-03:SYS_ADMIN` to deny means the latter.
     pub fn is_off(&self, rule: &Rule) -> bool {
         let value_of = |id: &String| id.strip_prefix(rule.id).is_some_and(|rest| rest.starts_with(':'));
-        self.level(rule, None, rule.levels.of(self.profile)) == Level::Off && !self.levels.keys().any(value_of)
+        self.level(rule, None, rule.levels.of(self.profile)) == Level::Off
+            && !self.levels.keys().any(value_of)
     }
 }
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy").field("profile", &self.profile).field("levels", &self.levels).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("profile", &self.profile)
+            .field("levels", &self.levels)
+            .finish_non_exhaustive()
     }
 }
 
 /// Where Docker, containerd, podman, CRI-O and the kubelet keep what they mount into containers.
-pub const ENGINE_ROOTS: [&str; 10] = [
+///
+/// Not the storage of podman and CRI-O as a whole: beside the files of each container it holds the layers of all
+/// images and the roots of all containers.
+pub const ENGINE_ROOTS: [&str; 12] = [
     "/var/lib/docker/containers",
     "/var/lib/docker/volumes",
     "/var/lib/docker/buildkit",
-    "/var/lib/containers/storage",
+    "/var/lib/containers/storage/overlay-containers",
+    "/var/lib/containers/storage/vfs-containers",
+    "/var/lib/containers/storage/volumes",
     "/run/containers",
     "/var/lib/kubelet/pods",
     "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",

@@ -20,6 +20,7 @@ use gabion_baseline::facts::{
     Identity, KernelFact, LsmFact, NamespaceFact, Relation, RootfsFact, RuntimeFact, SelinuxMode, Sensitive,
     SourceFact,
 };
+use gabion_baseline::policy::ENGINE_ROOTS;
 use gabion_baseline::rules;
 use gabion_baseline::{Action, Allegation, Judgement, Operation, Policy, Profile, judge};
 
@@ -365,18 +366,9 @@ fn source(mount: &Mount) -> SourceFact {
         }),
         control_socket: (path == "/run/docker.sock").then(|| "the Docker daemon's socket".to_owned()),
         // podman of vmtrixie and buildah ran with their state elsewhere, where no policy expects it.
-        engine_managed: [
-            "/var/lib/docker/containers/",
-            "/var/lib/docker/volumes/",
-            "/var/lib/docker/buildkit/",
-            "/var/lib/containers/storage/",
-            "/run/containers/",
-            "/var/lib/kubelet/pods/",
-            "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/",
-            "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/",
-        ]
-        .iter()
-        .any(|root| path.starts_with(root)),
+        engine_managed: ENGINE_ROOTS
+            .iter()
+            .any(|root| path.starts_with(&format!("{root}/"))),
         canonical: PathBuf::from(path),
     }
 }

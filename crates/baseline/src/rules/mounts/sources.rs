@@ -649,6 +649,33 @@ mod tests {
                 Some("MNT-01:/var/lib/docker/overlay2"),
             ),
             ("/var/lib/kubelet/pods/u/volumes/x", &[], None),
+            // podman's and CRI-O's: files of a container and volumes, not layers of images and roots of others.
+            (
+                "/var/lib/containers/storage/overlay-containers/c/userdata/shm",
+                &[],
+                None,
+            ),
+            (
+                "/var/lib/containers/storage/vfs-containers/c/userdata/hosts",
+                &[],
+                None,
+            ),
+            ("/var/lib/containers/storage/volumes/v/_data", &[], None),
+            (
+                "/var/lib/containers/storage/overlay/l/diff",
+                &[],
+                Some("MNT-01:/var/lib/containers/storage/overlay/l/diff"),
+            ),
+            (
+                "/var/lib/containers/storage/overlay-containers/../vfs/dir",
+                &["ro"],
+                Some("MNT-01:/var/lib/containers/storage/vfs/dir"),
+            ),
+            (
+                "/var/lib/containers/storage/overlay-containers",
+                &[],
+                Some("MNT-01:/var/lib/containers/storage/overlay-containers"),
+            ),
             ("/etcetera", &[], None),
             ("/srv/etc", &[], None),
             ("/dev", &[], Some("MNT-01:/dev")),
