@@ -72,10 +72,12 @@ static ROOT_02: Rule = Rule {
     id: "ROOT-02",
     title: "a root directory of its own",
     meaning: "root.path leads to the host's root directory, to a system directory of the host or one that contains \
-              one, or to the root of another container that is alive.",
+              one, or to the root of another container that is alive. The last of these is recorded and not refused \
+              in the profile privileged.",
     why: "A container whose root is the host's is no container: every file of the host is in it. Two that share one \
-          root can exchange files and links under the runtime while it builds the other. This rule guards the runtime \
-          itself: it is the same in every profile.",
+          root can exchange files and links under the runtime while it builds the other: who starts both on purpose, \
+          and trusts both, says so with the profile privileged. This rule guards the runtime itself: no policy \
+          changes its levels.",
     stops: &[
         "containers made of the host's own files",
         "CVE-2024-1753 and its kind, where a build ends up with the host's root",
@@ -101,6 +103,9 @@ static ROOT_02: Rule = Rule {
 };
 
 fn own_root(case: &Case<'_>, violations: &mut Violations) {
+    /// Unlike the rest, it gives nothing of the host away, and what is mounted is looked up inside the root by
+    /// descriptor. Test suites start several containers from one bundle.
+    const SHARED: Levels = Levels::new(Level::Audit, Level::Deny, Level::Deny);
     const ACCEPTED: &str = "a directory with an unpacked image, of this container alone";
     let Some(root) = case.config.root.value() else {
         return;
@@ -128,7 +133,8 @@ fn own_root(case: &Case<'_>, violations: &mut Violations) {
                 Some((Relation::Inside, _)) | None => {}
             }
             if let Some(other) = shared_with {
-                refuse(format!("is the root of container {other:?} too, which is alive"));
+                let found = format!("{written:?} is the root of container {other:?} too, which is alive");
+                violations.report("/root/path", found, ACCEPTED).levels(SHARED);
             }
         }
         Fact::Unknown(why) => match by_name(root) {
@@ -355,12 +361,51 @@ mod tests {
                 expected.map(str::to_owned).into_iter().collect::<Vec<_>>(),
                 "{fact:?}"
             );
-            let verdict = if expected.is_some() {
-                ["deny ROOT-02 /root/path"; 3]
-            } else {
-                CLEAN
+            let (refused, recorded) = ("deny ROOT-02 /root/path", "audit ROOT-02 /root/path");
+            let verdict = match expected {
+                Some(found) if found.contains("which is alive") => [recorded, refused, refused],
+                Some(_) => [refused; 3],
+                None => CLEAN,
             };
             assert_eq!(verdicts("ROOT-02", &document, fact.clone()), verdict, "{fact:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_root_does_not_excuse_what_else_is_wrong_with_it() {
+        let document = with("/root/path", json!("rootfs"));
+        let both = like(|_, sensitive, other| {
+            *other = Some("web-1".to_owned());
+            *sensitive = Some(Sensitive {
+                directory: "/etc".to_owned(),
+                relation: Relation::Contains,
+            });
+        });
+        let (refused, recorded) = ("deny ROOT-02 /root/path", "audit ROOT-02 /root/path");
+        assert_eq!(
+            verdicts("ROOT-02", &document, both),
+            [
+                format!("{refused}, {recorded}"),
+                format!("{refused}, {refused}"),
+                format!("{refused}, {refused}")
+            ]
+        );
+    }
+
+    #[test]
+    fn no_policy_changes_what_is_said_of_a_shared_root() {
+        let document = with("/root/path", json!("rootfs"));
+        let shared = like(|_, _, other| *other = Some("web-1".to_owned()));
+        for (profile, expected) in Profile::ALL.into_iter().zip(["audit", "deny", "deny"]) {
+            for level in [Level::Off, Level::Audit, Level::Harden, Level::Deny] {
+                let mut table = Table::of(profile).knowing(|facts| facts.rootfs = shared.clone());
+                table.policy.levels.insert("ROOT-02".to_owned(), level);
+                assert_eq!(
+                    table.verdicts("ROOT-02", &document),
+                    [format!("{expected} ROOT-02 /root/path")],
+                    "{profile} {level:?}"
+                );
+            }
         }
     }
 
