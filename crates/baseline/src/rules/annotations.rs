@@ -260,7 +260,6 @@ mod tests {
             "run.ocix",
             "module.wasmer",
             "org.gabionx.profile",
-            "",
         ] {
             for rule in ["ANN-01", "ANN-02", "ANN-03"] {
                 assert!(
