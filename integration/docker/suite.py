@@ -1,0 +1,702 @@
+#!/usr/bin/env python3
+"""Docker: what a person types at `docker run`, and what has to come of it.
+
+    GABION=/path/to/gabion docker/suite.py [WORD...]
+
+A word chooses the checks with it in their names. `RUNTIME=runc` runs the control, see harness/checks.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
+from harness.host import Host, cgroup_value, enter, mount
+from images import busybox
+
+DOCKER = "/usr/bin/docker"
+SOCKET = "/var/run/docker.sock"
+DATA = "/var/lib/docker"
+CGROUP = "gabion-docker"
+LEDGER = "/var/log/gabion/decisions.jsonl"
+DEFAULT_CAPABILITIES = "00000000a80425fb"
+
+suite = Suite("docker")
+
+
+class Docker:
+    """A dockerd of our own, and docker calls to it."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.host = Host(CGROUP, inner_parents=["buildkit"])
+        self.count = 0
+
+    def start(self):
+        # runc is known to dockerd anyway, by the name that gabion would take from it.
+        runtime = ["--default-runtime", self.runtime.name]
+        if self.runtime.name != "runc":
+            runtime += ["--add-runtime", f"{self.runtime.name}={self.runtime.path}"]
+        if self.runtime.is_gabion:
+            restricted = self.host.path("gabion-restricted")
+            os.symlink(self.runtime.path, restricted)
+            runtime += ["--add-runtime", f"gabion-restricted={restricted}"]
+        # In its usual place, where rules know Docker's own files, and yet on the suite's disk.
+        os.makedirs(self.host.path("data"))
+        mount("--bind", self.host.path("data"), DATA)
+        # BuildKit asks for no runtime by name: it calls the runc of dockerd's PATH.
+        os.makedirs(self.host.path("bin"))
+        os.symlink(self.runtime.path, self.host.path("bin", "runc"))
+        os.environ["PATH"] = self.host.path("bin") + ":" + os.environ["PATH"]
+        os.environ.update(DOCKER_HOST=f"unix://{SOCKET}", DOCKER_CONFIG=self.host.path("client"), DOCKER_BUILDKIT="0")
+        os.makedirs(os.environ["DOCKER_CONFIG"])
+        self.host.daemon("dockerd", [
+            "dockerd", "--data-root", DATA, "--exec-root", "/run/docker",
+            "--pidfile", "/run/docker.pid", "-H", f"unix://{SOCKET}", "--storage-driver", "overlay2",
+            "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + CGROUP,
+            # The network is a namespace of the suite's own: what Docker changes there, the host does not see.
+            "--bip", "172.31.7.1/24", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
+            *runtime,
+        ], lambda: run(DOCKER, "version").status == 0)
+        image = self.host.path("image.tar")
+        with open(image, "wb") as file:
+            busybox.write(file)
+        self.docker("load", "-i", image)
+
+    def docker(self, *arguments, **options):
+        """Calls docker, which has to succeed; what it printed."""
+        return succeed(DOCKER, *arguments, **options)
+
+    def name(self):
+        """A new container's name."""
+        self.count += 1
+        return f"d{self.count}"
+
+    def run(self, *arguments, options=(), **rest):
+        """Runs a container to its end."""
+        return run(DOCKER, "run", "--rm", *options, busybox.NAME, *arguments, **rest)
+
+    def shell(self, script, options=(), **rest):
+        """Runs a shell in a container that has to end with 0; what it printed."""
+        output = self.run("sh", "-c", script, options=options, **rest)
+        if output.status != 0:
+            raise Failed(str(output))
+        return output.out.rstrip("\n")
+
+    def detach(self, *arguments, options=()):
+        """Starts a container that goes on; its name and id."""
+        name = self.name()
+        return name, self.docker("run", "-d", "--name", name, *options, busybox.NAME, *arguments)
+
+    def inspect(self, name, template):
+        return self.docker("inspect", "--format", template, name)
+
+    def status_file(self, *fields, options=()):
+        """Fields of /proc/self/status inside."""
+        lines = self.shell("cat /proc/self/status", options=options).splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        return {field: status[field] for field in fields}
+
+    def refused(self, rule, options, place, control=True):
+        """A container with these options is refused: the rule and the place stand at the prompt, with docker's exit
+        status for a container that could not be made, and nothing is left. On the control the same container runs,
+        if this host can run it."""
+        output = self.run("true", options=options)
+        if not self.runtime.is_gabion:
+            if not control:
+                raise Skip("the control cannot run it on this host either")
+            equal(output.status, 0, f"the control has {output}; exit status")
+            return
+        equal(output.status, 125, f"{output}; exit status")
+        contains(output.err, "gabion refused ")
+        contains(output.err, rule)
+        contains(output.err, place)
+        name = output.err.split("gabion refused ", 1)[1].split(":", 1)[0]
+        equal(self.docker("ps", "-aq", "--no-trunc", "--filter", f"id={name}"), "", "containers")
+        equal([line["verdict"] for line in self.decisions(name)], ["refused"], "verdicts in the ledger")
+        self.nothing_left()
+
+    def decisions(self, name):
+        """The ledger's lines on a container."""
+        with open(LEDGER, encoding="utf-8") as file:
+            return [line for line in map(json.loads, file) if name in json.dumps(line)]
+
+    def nothing_left(self):
+        """Waits for shims to end, and fails if anything stays."""
+        until(lambda: not self.host.processes(), "the end of the shims")
+        self.host.expect_nothing_left(
+            ["/run/docker/runtime-runc/moby", f"/run/docker/runtime-{self.runtime.name}/moby"],
+            [DATA + "/overlay2", "/run/docker/containerd/daemon/io.containerd.runtime.v2.task"])
+
+    def gabion_only(self):
+        if not self.runtime.is_gabion:
+            raise Skip("a promise of gabion alone")
+
+
+@suite.check
+def the_runtime_is_listed_and_is_the_default(docker):
+    info = json.loads(docker.docker("info", "--format", "{{json .}}"))
+    equal(info["DefaultRuntime"], docker.runtime.name, "default runtime")
+    equal(docker.runtime.name in info["Runtimes"], True, "listed")
+
+
+@suite.check
+def output_and_exit_status_0(docker):
+    output = docker.run("sh", "-c", "echo out; echo err >&2")
+    equal((output.status, output.out, output.err), (0, "out\n", "err\n"), "status, out, err")
+
+
+@suite.check
+def exit_status_42(docker):
+    equal(docker.run("sh", "-c", "exit 42").status, 42, "exit status")
+
+
+@suite.check
+def a_command_that_is_not_there_is_127(docker):
+    output = docker.run("no-such-command")
+    equal(output.status, 127, f"{output}; exit status")
+    contains(output.err, "executable file not found in $PATH")
+
+
+@suite.check
+def a_path_that_is_not_there_is_127(docker):
+    output = docker.run("/no/such/command")
+    equal(output.status, 127, f"{output}; exit status")
+    contains(output.err, "no such file or directory")
+
+
+@suite.check
+def a_file_that_is_not_executable_is_126(docker):
+    output = docker.run("/etc/not-executable")
+    equal(output.status, 126, f"{output}; exit status")
+    contains(output.err, "permission denied")
+
+
+@suite.check
+def a_failed_start_leaves_nothing(docker):
+    docker.run("no-such-command")
+    equal(docker.docker("ps", "-aq"), "", "containers")
+    docker.nothing_left()
+
+
+@suite.check
+def a_detached_container_logs_waits_and_is_inspected(docker):
+    name, long_id = docker.detach("sh", "-c", "echo one; echo two >&2; read x </dev/null; exit 9")
+    equal(docker.docker("wait", name), "9", "status that wait prints")
+    logs = run(DOCKER, "logs", name)
+    equal((logs.out, logs.err), ("one\n", "two\n"), "logs")
+    equal(docker.inspect(name, "{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.HostConfig.Runtime}}"),
+          f"{long_id} exited 9 {docker.runtime.name}", "inspect")
+    docker.docker("rm", name)
+
+
+@suite.check
+def stop_is_sigterm_then_sigkill(docker):
+    name, _ = docker.detach("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+    until(lambda: docker.docker("logs", name) == "ready", "ready")
+    docker.docker("stop", name)
+    equal(docker.inspect(name, "{{.State.ExitCode}}"), "7", "exit status")
+    docker.docker("rm", name)
+    # The first process of a namespace ignores a SIGTERM that it has no handler for.
+    name, _ = docker.detach("sleep", "1000")
+    docker.docker("stop", "-t", "1", name)
+    equal(docker.inspect(name, "{{.State.ExitCode}}"), "137", "exit status")
+    docker.docker("rm", name)
+
+
+@suite.check
+def kill_sends_any_signal(docker):
+    name, _ = docker.detach("sh", "-c", "trap 'exit 5' USR1; echo ready; while :; do sleep 0.1; done")
+    until(lambda: docker.docker("logs", name) == "ready", "ready")
+    docker.docker("kill", "-s", "USR1", name)
+    equal(docker.docker("wait", name), "5", "status that wait prints")
+    docker.docker("rm", name)
+    name, _ = docker.detach("sleep", "1000")
+    docker.docker("kill", name)
+    equal(docker.docker("wait", name), "137", "status that wait prints")
+    docker.docker("rm", name)
+
+
+@suite.check
+def rm_force_ends_a_running_container(docker):
+    name, _ = docker.detach("sh", "-c", "sleep 1000 & sleep 1000")
+    docker.docker("rm", "-f", name)
+    equal(docker.docker("ps", "-aq"), "", "containers")
+    docker.nothing_left()
+
+
+@suite.check
+def restart_starts_the_same_container_again(docker):
+    name, _ = docker.detach("sh", "-c", "echo run >>/runs; cat /runs; exec sleep 1000")
+    until(lambda: docker.docker("logs", name) == "run", "the first run")
+    docker.docker("restart", "-t", "0", name)
+    until(lambda: docker.docker("logs", name) == "run\nrun\nrun", "the second run")
+    equal(docker.inspect(name, "{{.State.Running}}"), "true", "running")
+    docker.docker("rm", "-f", name)
+
+
+@suite.check
+def a_restart_policy_starts_it_again(docker):
+    name, _ = docker.detach("sh", "-c", "exit 3", options=["--restart", "on-failure:2"])
+    until(lambda: docker.inspect(name, "{{.RestartCount}} {{.State.Status}}") == "2 exited", "two restarts")
+    docker.docker("rm", name)
+
+
+@suite.check
+def create_and_start_apart(docker):
+    name = docker.name()
+    docker.docker("create", "--name", name, busybox.NAME, "echo", "later")
+    output = run(DOCKER, "start", "-a", name)
+    equal((output.status, output.out), (0, "later\n"), f"{output}; status, out")
+    docker.docker("rm", name)
+
+
+@suite.check
+def standard_input_reaches_the_container(docker):
+    equal(docker.run("cat", options=["-i"], stdin="one\ntwo\n").out, "one\ntwo\n", "out")
+
+
+@suite.check
+def a_terminal(docker):
+    output = in_terminal(DOCKER, "run", "--rm", "-t", busybox.NAME, "sh", "-c",
+                         "test -t 0 && test -t 1 && tty; ls -l /dev/console | cut -c1; exit 4")
+    equal((output.status, output.out), (4, "/dev/pts/0\nc\n"), "status, out")
+
+
+@suite.check
+def a_terminal_with_input(docker):
+    output = in_terminal(DOCKER, "run", "--rm", "-it", busybox.NAME, "sh", "-c", "test -t 0 && echo yes; exit 4")
+    equal((output.status, output.out), (4, "yes\n"), "status, out")
+
+
+@suite.check
+def user_by_number_and_name(docker):
+    equal(docker.shell("id -u; id -g", options=["--user", "1234:5678"]), "1234\n5678")
+    equal(docker.shell("id -un; echo $HOME", options=["--user", "app"]), "app\n/home/app")
+
+
+@suite.check
+def supplementary_groups(docker):
+    equal(docker.shell("id -G", options=["--user", "1000:1000", "--group-add", "77"]), "1000 77")
+
+
+@suite.check
+def environment_working_directory_and_host_name(docker):
+    equal(docker.shell("echo $A; pwd; hostname", options=["-e", "A=b c", "-w", "/home/app", "--hostname", "name"]),
+          "b c\n/home/app\nname")
+
+
+@suite.check
+def a_working_directory_is_made(docker):
+    equal(docker.shell("pwd", options=["-w", "/made/for/it"]), "/made/for/it")
+
+
+@suite.check
+def read_only_root(docker):
+    output = docker.run("touch", "/new", options=["--read-only"])
+    equal(output.status, 1, "exit status")
+    contains(output.err, "Read-only file system")
+
+
+@suite.check
+def tmpfs(docker):
+    line = docker.shell("touch /scratch/x && grep ' /scratch ' /proc/self/mounts",
+                        options=["--read-only", "--tmpfs", "/scratch:size=64k"])
+    for part in ["tmpfs /scratch", "size=64k", "nosuid", "nodev", "noexec"]:
+        contains(line, part)
+
+
+@suite.check
+def bind_mounts_read_only_and_writable(docker):
+    directory = docker.host.path("bind")
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "file"), "w", encoding="utf-8") as file:
+        file.write("from the host\n")
+    equal(docker.shell("cat /mnt/file; ! touch /mnt/x 2>/dev/null", options=["-v", f"{directory}:/mnt:ro"]),
+          "from the host")
+    docker.shell("echo back >/mnt/made", options=["-v", f"{directory}:/mnt"])
+    with open(os.path.join(directory, "made"), encoding="utf-8") as file:
+        equal(file.read(), "back\n")
+
+
+@suite.check
+def a_named_volume_keeps_its_files(docker):
+    docker.docker("volume", "create", "kept")
+    docker.shell("echo once >/data/file", options=["-v", "kept:/data"])
+    equal(docker.shell("cat /data/file", options=["-v", "kept:/data"]), "once")
+    docker.docker("volume", "rm", "kept")
+
+
+@suite.check
+def own_namespaces(docker):
+    names = ["ipc", "mnt", "net", "pid", "uts"]
+    inside = docker.shell("for n in %s; do readlink /proc/self/ns/$n; done" % " ".join(names)).splitlines()
+    shared = [name for name, link in zip(names, inside) if os.readlink(f"/proc/self/ns/{name}") == link]
+    equal((len(inside), shared), (5, []), "namespaces, and those shared with the host")
+
+
+@suite.check
+def the_prestart_hook_gives_a_network(docker):
+    # dockerd sends a hook, /proc/<dockerd's pid>/exe libnetwork-setkey; without it there is no eth0.
+    name, _ = docker.detach("sh", "-c", "echo served >/tmp/index.html; exec httpd -f -p 80 -h /tmp")
+    address = docker.inspect(name, "{{.NetworkSettings.IPAddress}}")
+    contains(docker.docker("run", "--rm", busybox.NAME, "ip", "address", "show", "eth0"), "172.31.7.")
+    equal(docker.shell(f"wget -q -O - http://{address}/index.html"), "served")
+    docker.docker("rm", "-f", name)
+
+
+@suite.check
+def a_network_of_ones_own(docker):
+    docker.docker("network", "create", "--subnet", "172.31.8.0/24", "own")
+    name, _ = docker.detach("sh", "-c", "echo served >/tmp/index.html; exec httpd -f -p 80 -h /tmp",
+                            options=["--network", "own"])
+    # The name is looked up at Docker's own server, which a second hook of the network puts into the container.
+    output = docker.run("wget", "-q", "-O", "-", f"http://{name}/index.html", options=["--network", "own"])
+    docker.docker("rm", "-f", name)
+    docker.docker("network", "rm", "own")
+    equal((output.status, output.out), (0, "served\n"), f"{output}; status, out")
+
+
+@suite.check
+def no_network(docker):
+    equal(docker.shell("ls /sys/class/net", options=["--network", "none"]), "lo")
+
+
+@suite.check
+def the_network_of_another_container(docker):
+    name, _ = docker.detach("sleep", "1000")
+    first = docker.docker("run", "--rm", "--network", f"container:{name}", busybox.NAME, "ip", "address", "show", "eth0")
+    address = docker.inspect(name, "{{.NetworkSettings.IPAddress}}")
+    docker.docker("rm", "-f", name)
+    contains(first, address)
+
+
+@suite.check
+def all_capabilities_dropped(docker):
+    equal(docker.status_file("CapEff", "CapBnd", options=["--cap-drop", "ALL"]),
+          {"CapEff": "0" * 16, "CapBnd": "0" * 16}, "capabilities")
+
+
+@suite.check
+def what_the_kernel_says_inside(docker):
+    equal(docker.status_file("CapInh", "CapEff", "CapBnd", "CapAmb", "Seccomp"),
+          {"CapInh": "0" * 16, "CapEff": DEFAULT_CAPABILITIES, "CapBnd": DEFAULT_CAPABILITIES, "CapAmb": "0" * 16,
+           "Seccomp": "2"}, "status")
+
+
+@suite.check
+def no_new_privileges(docker):
+    equal(docker.status_file("NoNewPrivs", options=["--security-opt", "no-new-privileges"]), {"NoNewPrivs": "1"},
+          "status")
+
+
+@suite.check
+def masked_and_read_only_paths(docker):
+    script = """
+        for path in /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/sched_debug; do
+            [ ! -e $path ] || [ -c $path ] || echo bare $path
+        done
+        ls -A /sys/firmware
+        for path in /proc/sys /proc/sysrq-trigger /proc/irq /proc/bus; do
+            [ ! -e $path ] || grep -q " $path ro" /proc/self/mountinfo || echo writable $path
+        done"""
+    equal(docker.shell(script), "", "bare and writable paths, files of the firmware")
+
+
+@suite.check
+def an_unconfined_container_gets_a_filter(docker):
+    docker.gabion_only()
+    equal(docker.status_file("Seccomp", options=["--security-opt", "seccomp=unconfined"]), {"Seccomp": "2"}, "status")
+
+
+@suite.check
+def an_init_process(docker):
+    equal(docker.shell("cat /proc/1/comm", options=["--init"]), "docker-init")
+
+
+@suite.check
+def limits_are_in_the_cgroup(docker):
+    name, long_id = docker.detach("sleep", "1000",
+                                  options=["--memory", "64m", "--cpus", "0.5", "--pids-limit", "77"])
+    path = f"{CGROUP}/{long_id}"
+    found = (cgroup_value("memory", path, "memory.limit_in_bytes", "memory.max"),
+             cgroup_value("cpu", path, "cpu.cfs_quota_us", "cpu.max").split()[0],
+             cgroup_value("pids", path, "pids.max", "pids.max"))
+    docker.docker("rm", "-f", name)
+    equal(found, ("67108864", "50000", "77"), "memory, cpu quota, pids")
+
+
+@suite.check
+def too_much_memory_is_told_as_such(docker):
+    name, _ = docker.detach("sh", "-c", "x=a; while :; do x=$x$x; done", options=["--memory", "16m"])
+    equal(docker.docker("wait", name), "137", "status that wait prints")
+    equal(docker.inspect(name, "{{.State.OOMKilled}}"), "true", "OOMKilled")
+    docker.docker("rm", name)
+
+
+@suite.check
+def ulimits(docker):
+    equal(docker.shell("ulimit -n", options=["--ulimit", "nofile=512:1024"]), "512")
+
+
+@suite.check
+def sysctls(docker):
+    equal(docker.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+                       options=["--sysctl", "net.ipv4.ip_unprivileged_port_start=77"]), "77")
+
+
+@suite.check
+def shared_memory_size(docker):
+    contains(docker.shell("grep ' /dev/shm ' /proc/self/mounts", options=["--shm-size", "1m"]), "size=1024k")
+
+
+@suite.check
+def a_health_check_needs_exec(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000", options=["--health-cmd", "true", "--health-interval", "1s"])
+    until(lambda: docker.inspect(name, "{{.State.Health.Status}}") == "healthy", "health")
+    docker.docker("rm", "-f", name)
+
+
+@suite.check
+def copying_in_and_out(docker):
+    name, _ = docker.detach("sleep", "1000")
+    file = docker.host.path("copied")
+    with open(file, "w", encoding="utf-8") as text:
+        text.write("carried\n")
+    docker.docker("cp", file, f"{name}:/tmp/file")
+    docker.docker("cp", f"{name}:/tmp/file", file + ".back")
+    docker.docker("rm", "-f", name)
+    with open(file + ".back", encoding="utf-8") as text:
+        equal(text.read(), "carried\n")
+
+
+@suite.check
+def a_build_runs_its_commands(docker):
+    context = docker.host.path("context")
+    os.makedirs(context, exist_ok=True)
+    with open(os.path.join(context, "Dockerfile"), "w", encoding="utf-8") as file:
+        file.write(f"FROM {busybox.NAME}\nRUN id -u >/made\nUSER app\n"
+                   "CMD [\"sh\", \"-c\", \"cat /made; id -un\"]\n")
+    docker.docker("build", "-q", "-t", "built:1", context)
+    equal(docker.docker("run", "--rm", "built:1"), "0\napp")
+    docker.docker("rmi", "built:1")
+    docker.nothing_left()
+
+
+@suite.check
+def a_failing_build_has_its_status(docker):
+    output = run(DOCKER, "build", "-q", "-", stdin=f"FROM {busybox.NAME}\nRUN exit 9\n")
+    equal(output.status, 9, f"{output}; exit status")
+    docker.docker("container", "prune", "-f")
+
+
+@suite.check
+def a_build_with_buildkit(docker):
+    text = f"FROM {busybox.NAME}\nRUN grep Seccomp: /proc/self/status >/made\nUSER app\nCMD [\"cat\", \"/made\"]\n"
+    docker.docker("build", "-q", "-t", "built:2", "-", stdin=text, env={"DOCKER_BUILDKIT": "1"})
+    equal(docker.docker("run", "--rm", "built:2"), "Seccomp:\t2")
+    docker.docker("rmi", "built:2")
+    if docker.runtime.is_gabion:
+        with open(LEDGER, encoding="utf-8") as file:
+            contains(file.read(), DATA + "/buildkit/executor")
+
+
+@suite.check
+def a_build_with_buildkit_is_refused_the_hosts_network(docker):
+    text = f"FROM {busybox.NAME}\nRUN true # {docker.name()}\n"
+    output = run(DOCKER, "build", "--progress", "plain", "--network", "host", "-", stdin=text,
+                 env={"DOCKER_BUILDKIT": "1"})
+    if not docker.runtime.is_gabion:
+        equal(output.status, 0, f"the control has {output}; exit status")
+        return
+    equal(output.status, 1, f"{output}; exit status")
+    contains(output.err, "gabion refused ")
+    contains(output.err, "NS-04")
+
+
+@suite.check
+def the_restricted_profile_as_a_second_runtime(docker):
+    docker.gabion_only()
+    output = docker.run("true", options=["--runtime", "gabion-restricted"])
+    equal(output.status, 125, f"{output}; exit status")
+    for part in ["gabion refused ", "profile restricted", "PRV-02", "CAP-04"]:
+        contains(output.err, part)
+    hardened = ["--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only",
+                "--memory", "64m", "--pids-limit", "100"]
+    equal(docker.shell("id -u", options=["--runtime", "gabion-restricted", *hardened]), "1000")
+
+
+@suite.check
+def refused_privileged(docker):
+    # Without CAP_SYS_RESOURCE on the host no runtime can give it away.
+    with open("/proc/self/status", encoding="utf-8") as file:
+        bounding = int(next(line for line in file if line.startswith("CapBnd")).split()[1], 16)
+    docker.refused("PRV-05", ["--privileged"], "process/capabilities", control=bool(bounding >> 24 & 1))
+
+
+@suite.check
+def refused_capability(docker):
+    docker.refused("CAP-03:NET_ADMIN", ["--cap-add", "NET_ADMIN"], "process/capabilities/bounding")
+
+
+@suite.check
+def refused_host_network(docker):
+    docker.refused("NS-04", ["--network", "host"], "linux/namespaces")
+
+
+@suite.check
+def refused_host_processes(docker):
+    docker.refused("NS-02", ["--pid", "host"], "linux/namespaces")
+
+
+@suite.check
+def refused_host_ipc(docker):
+    docker.refused("NS-03", ["--ipc", "host"], "config.json#/")
+
+
+@suite.check
+def refused_dockers_socket(docker):
+    docker.refused("MNT-02", ["-v", f"{SOCKET}:{SOCKET}"], "config.json#/mounts/")
+
+
+@suite.check
+def refused_dockers_socket_by_its_directory(docker):
+    docker.refused("MNT-0", ["-v", "/run:/host-run:ro"], "config.json#/mounts/")
+
+
+@suite.check
+def refused_the_hosts_root(docker):
+    docker.refused("MNT-01", ["-v", "/:/host:ro"], "config.json#/mounts/")
+
+
+@suite.check
+def refused_a_disk(docker):
+    disk = next((f"/dev/{name}" for name in sorted(os.listdir("/sys/class/block")) if os.path.exists(f"/dev/{name}")),
+                None)
+    if not disk:
+        raise Skip("this host shows no block device")
+    docker.refused("DEV-0", ["--device", disk], "linux/")
+
+
+@suite.check
+def several_reasons_are_told_at_once(docker):
+    docker.gabion_only()
+    output = docker.run("true", options=["--pid", "host", "--cap-add", "SYS_PTRACE", "-v", f"{SOCKET}:{SOCKET}"])
+    for rule in ["NS-02", "CAP-03:SYS_PTRACE", "MNT-02"]:
+        contains(output.err, rule)
+
+
+@suite.check
+def a_refused_detached_container_keeps_the_reason(docker):
+    docker.gabion_only()
+    name = docker.name()
+    output = run(DOCKER, "run", "-d", "--name", name, "--pid", "host", busybox.NAME, "true")
+    equal(output.status, 125, f"{output}; exit status")
+    contains(docker.inspect(name, "{{.State.Error}}"), "NS-02")
+    equal(docker.inspect(name, "{{.State.Status}}"), "created", "status")
+    docker.docker("rm", name)
+    docker.nothing_left()
+
+
+@suite.check
+def every_run_is_in_the_ledger(docker):
+    docker.gabion_only()
+    name, long_id = docker.detach("true")
+    docker.docker("wait", name)
+    docker.docker("rm", name)
+    equal([line["verdict"] for line in docker.decisions(long_id)][:1], ["admitted"], "verdicts")
+
+
+@suite.check
+def ten_at_once(docker):
+    processes = [subprocess.Popen([DOCKER, "run", "--rm", busybox.NAME, "sh", "-c", f"echo {n}; exit 3"],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for n in range(10)]
+    found = []
+    for process in processes:
+        out, _ = process.communicate(timeout=90)
+        found.append((process.returncode, out))
+    equal(found, [(3, b"%d\n" % n) for n in range(10)], "status, out")
+    docker.nothing_left()
+
+
+@suite.check
+def exec_in_a_running_container(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000")
+    output = run(DOCKER, "exec", name, "sh", "-c", "echo in; exit 5")
+    docker.docker("rm", "-f", name)
+    equal((output.status, output.out), (5, "in\n"), f"{output}; status, out")
+
+
+@suite.check
+def exec_has_the_containers_filter_and_capabilities(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000", options=["--cap-drop", "ALL"])
+    status = docker.docker("exec", name, "grep", "-E", "^(CapBnd|Seccomp):", "/proc/self/status")
+    docker.docker("rm", "-f", name)
+    equal(status, "CapBnd:\t0000000000000000\nSeccomp:\t2", "status")
+
+
+@suite.check
+def pause_and_unpause(docker):
+    docker.runtime.needs("pause")
+    name, _ = docker.detach("sleep", "1000")
+    docker.docker("pause", name)
+    paused = docker.inspect(name, "{{.State.Status}}")
+    docker.docker("unpause", name)
+    resumed = docker.inspect(name, "{{.State.Status}}")
+    docker.docker("rm", "-f", name)
+    equal((paused, resumed), ("paused", "running"), "status")
+
+
+@suite.check
+def update_changes_limits(docker):
+    docker.runtime.needs("update")
+    name, long_id = docker.detach("sleep", "1000", options=["--memory", "64m", "--memory-swap", "64m"])
+    docker.docker("update", "--memory", "128m", "--memory-swap", "128m", name)
+    found = cgroup_value("memory", f"{CGROUP}/{long_id}", "memory.limit_in_bytes", "memory.max")
+    docker.docker("rm", "-f", name)
+    equal(found, str(128 << 20), "memory limit")
+
+
+@suite.check
+def top_lists_processes(docker):
+    docker.runtime.needs("ps")
+    name, _ = docker.detach("sh", "-c", "sleep 1000 & wait")
+    lines = docker.docker("top", name).splitlines()
+    docker.docker("rm", "-f", name)
+    equal(len(lines), 3, f"{lines}; lines with the heading")
+
+
+@suite.check
+def stats_come_from_the_cgroup(docker):
+    name, _ = docker.detach("sleep", "1000", options=["--memory", "64m"])
+    line = docker.docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", name)
+    docker.docker("rm", "-f", name)
+    contains(line, "/ 64MiB 1")
+
+
+@suite.check
+def nothing_is_left(docker):
+    equal(docker.docker("ps", "-aq"), "", "containers")
+    docker.nothing_left()
+
+
+def main():
+    runtime = Runtime()
+    enter(network=True)
+    docker = Docker(runtime)
+    try:
+        docker.start()
+        print(f"# {succeed('dockerd', '--version')}, {succeed(runtime.path, '--version').splitlines()[0]}")
+        return suite.run(docker, sys.argv[1:])
+    finally:
+        docker.host.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

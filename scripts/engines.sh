@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Real engines on GABION: containerd with ctr, and Docker; first on runc as a control, if it is there.
+#
+#   GABION=/path/to/gabion scripts/engines.sh [containerd] [docker]
+#
+# The daemons are Debian's (apt-get install containerd docker.io runc), started by the suites with directories, mounts
+# and a network of their own, and ended by them. What the control cannot do on this host is skipped, with its reason.
+# The last line counts the checks on gabion; the control's are not among them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${GABION:?names the program to test}"
+GABION=$(realpath "$GABION")
+export GABION
+[ $# -gt 0 ] || set -- containerd docker
+
+missing=()
+for program in containerd ctr dockerd /usr/bin/docker busybox script unshare ip python3; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "missing: ${missing[*]}" >&2
+    echo "apt-get install --no-install-recommends containerd docker.io runc busybox-static bsdutils iproute2 python3" >&2
+    exit 1
+fi
+
+output=$(mktemp -d)
+trap 'rm -rf "$output"' EXIT
+failed=0
+for engine in "$@"; do
+    suite=integration/$engine/suite.py
+    control=
+    if command -v runc >/dev/null; then
+        echo "== $engine on runc, the control"
+        # Its failures are the host's: they are told, and are no failures of ours.
+        RUNTIME=runc python3 -B "$suite" >"$output/$engine.control" || true
+        if ! tail -n 1 "$output/$engine.control" | grep -q ' skipped$'; then
+            echo "the control of $engine did not come to its end" >&2
+            exit 1
+        fi
+        grep '^#\|^FAIL' "$output/$engine.control" | sed 's/^/  /' || true
+        tail -n 1 "$output/$engine.control" | sed 's/^/  /'
+        control=$output/$engine.control
+    fi
+    echo "== $engine on gabion"
+    RUNTIME=gabion CONTROL=$control python3 -B "$suite" | tee "$output/$engine" | sed -u 's/^/  /' || failed=1
+done
+
+cat "${@/#/$output/}" | awk '
+    / passed, .* failed, .* skipped$/ { passed += $1; failed += $3; skipped += $5 }
+    END { printf "engines: %d passed, %d failed, %d skipped\n", passed, failed, skipped }'
+exit $failed
