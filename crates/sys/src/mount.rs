@@ -1,7 +1,7 @@
 //! The mount API by descriptors (Linux 5.2 and later), and what a descriptor says of its mount.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Result, check};
 
@@ -21,6 +21,18 @@ pub mod attribute {
     pub const NODEV: u64 = 0x4;
     /// Nothing can be executed.
     pub const NOEXEC: u64 = 0x8;
+    /// Times of access are not kept.
+    pub const NOATIME: u64 = 0x10;
+    /// Times of access are kept at each access.
+    pub const STRICTATIME: u64 = 0x20;
+    /// Times of access of directories are not kept.
+    pub const NODIRATIME: u64 = 0x80;
+    /// Symbolic links are not followed (Linux 5.10).
+    pub const NOSYMFOLLOW: u64 = 0x20_0000;
+    /// The field of which NOATIME and STRICTATIME are two values: setting one means clearing the others.
+    pub(super) const ACCESS_TIME: u64 = 0x70;
+    /// Owners are shown as a user namespace maps them (Linux 5.12).
+    pub(super) const IDMAP: u64 = 0x10_0000;
 }
 
 /// How mounts propagate to peers (mount_namespaces(7)); the values of mount(2)'s flags.
@@ -113,37 +125,119 @@ pub fn set_attributes(
     propagation: Option<Propagation>,
     recursive: bool,
 ) -> Result<()> {
-    #[repr(C)]
-    struct MountAttr {
-        attr_set: u64,
-        attr_clr: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
     let attributes = MountAttr {
         attr_set: set,
-        attr_clr: 0,
+        attr_clr: if set & attribute::ACCESS_TIME == 0 {
+            0
+        } else {
+            attribute::ACCESS_TIME
+        },
         propagation: propagation.map_or(0, Propagation::flag),
         userns_fd: 0,
     };
+    mount_setattr(mount.as_fd(), &attributes, recursive, || {
+        format!("mount_setattr(set {set:#x}, {propagation:?}, recursive {recursive})")
+    })
+}
+
+/// Shows the owners of a mount's files as a user namespace maps them (mount_setattr(2), `MOUNT_ATTR_IDMAP`,
+/// Linux 5.12): a file of the id that the namespace calls `inside` appears as the id it is mapped to.
+///
+/// # Preconditions
+/// The mount is mounted nowhere yet, and not mapped.
+///
+/// # Errors
+/// `EINVAL` if the file system cannot be mapped or the mount is visible already, `EPERM` without CAP_SYS_ADMIN over
+/// the file system.
+pub fn map_owners(mount: impl AsFd, namespace: impl AsFd, recursive: bool) -> Result<()> {
+    let attributes = MountAttr {
+        attr_set: attribute::IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_fd().as_raw_fd() as u64,
+    };
+    mount_setattr(mount.as_fd(), &attributes, recursive, || {
+        format!("mount_setattr(MOUNT_ATTR_IDMAP, recursive {recursive})")
+    })
+}
+
+/// struct mount_attr (mount_setattr(2)).
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttr,
+    recursive: bool,
+    call: impl FnOnce() -> String,
+) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let empty: &CStr = c"";
-    // SAFETY: mount_setattr reads a NUL-terminated path, here empty, and `size` bytes of a MountAttr, a live
-    // local with the layout of struct mount_attr, whose size is passed.
+    // SAFETY: mount_setattr reads a NUL-terminated path, here empty, and `size` bytes of a MountAttr, behind a
+    // reference and with the layout of struct mount_attr, whose size is passed.
     let outcome = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
+            mount.as_raw_fd(),
             empty.as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttr>(),
         )
     };
-    check(outcome, || {
-        format!("mount_setattr(set {set:#x}, {propagation:?}, recursive {recursive})")
-    })
-    .map(drop)
+    check(outcome, call).map(drop)
+}
+
+/// Copies what is mounted at an open place, from there down, and mounts the copy nowhere (open_tree(2) with
+/// `OPEN_TREE_CLONE`, Linux 5.2); with `recursive`, the mounts below it too.
+///
+/// # Errors
+/// `EINVAL` if the place is in another mount namespace or unbindable, `EPERM` without CAP_SYS_ADMIN.
+pub fn copy_tree(place: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | libc::AT_EMPTY_PATH as libc::c_uint
+        | if recursive {
+            libc::AT_RECURSIVE as libc::c_uint
+        } else {
+            0
+        };
+    let empty: &CStr = c"";
+    // SAFETY: open_tree reads a NUL-terminated path, here empty; the descriptor is open for the whole call.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            place.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            flags,
+        )
+    };
+    Ok(owned(check(outcome, || format!("open_tree({flags:#x})"))?))
+}
+
+/// Mounts what is mounted nowhere at an open place (move_mount(2), Linux 5.2).
+///
+/// # Errors
+/// `ENOTDIR` if one is a directory and the other is not, `EPERM` without CAP_SYS_ADMIN.
+pub fn attach(mount: impl AsFd, place: impl AsFd) -> Result<()> {
+    let empty: &CStr = c"";
+    // SAFETY: move_mount reads two NUL-terminated paths, here empty; both descriptors are open for the whole call.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            place.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+    };
+    check(outcome, || "move_mount()".to_owned()).map(drop)
 }
 
 /// What a descriptor says of the file and of the mount it was opened through (statx(2)).
