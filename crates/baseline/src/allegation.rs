@@ -49,7 +49,7 @@ impl Allegation {
     ///
     /// # Errors
     /// [`AllegationError`], naming the place: size, encoding, syntax, nesting deeper than 128 levels,
-    /// a duplicate key, a property of the wrong type, an unknown `ociVersion`.
+    /// a duplicate key, a property of the wrong type, an unknown `ociVersion`, an annotation without a key.
     pub fn parse(bytes: &[u8]) -> Result<Self, AllegationError> {
         if bytes.len() > MAX_CONFIG_BYTES {
             return Err(AllegationError::TooLarge { size: bytes.len() as u64 });
@@ -81,6 +81,12 @@ impl Allegation {
         let major = version.split('.').next().unwrap_or_default();
         if major != "1" || version.split('.').count() < 3 {
             return Err(AllegationError::Version { found: version.clone() });
+        }
+        if let Some(value) = config.annotations.value().and_then(|annotations| annotations.get("")) {
+            return Err(AllegationError::Type {
+                pointer: Pointer::default().key("annotations").key("").into(),
+                what: format!("the annotation {value:?} has an empty key (config.md, \"Annotations\"). Name or remove it"),
+            });
         }
         Ok(Allegation { document, config })
     }
@@ -251,6 +257,10 @@ mod tests {
         assert!(refused(r#"{"ociVersion":"2.0.0"}"#).contains("#/ociVersion is \"2.0.0\""));
         assert!(refused(r#"{"ociVersion":"1"}"#).contains("#/ociVersion"));
         assert!(refused("{}").contains("missing field `ociVersion`"));
+        assert_eq!(
+            refused(r#"{"ociVersion":"1.0.2","annotations":{"a":"1","":"x"}}"#),
+            "config.json#/annotations/: the annotation \"x\" has an empty key (config.md, \"Annotations\"). Name or remove it"
+        );
         assert!(refused("[]").contains("config.json#"));
         let deep = "[".repeat(100_000);
         assert!(refused(&deep).contains("recursion limit exceeded"));
