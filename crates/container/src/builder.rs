@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
+use crate::causes;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
 
@@ -74,7 +75,10 @@ pub(crate) fn build(
 ) -> Result<Pid> {
     let ReportChannel { read_end, write_end } = channel;
     let builder = gabion_sys::fork::fork(|| {
-        let outcome = inside(building, &write_end, descent);
+        let outcome = match write_end.try_clone() {
+            Ok(causes) => causes::collect(causes, || inside(building, &write_end, descent)),
+            Err(error) => Err(format!("dup(report): {error}")),
+        };
         let line = match &outcome {
             Ok(pid) => format!("I{pid}\n"),
             Err(text) => format!("E{}\n", limited(&text.replace('\n', " "))),
@@ -119,7 +123,9 @@ fn outcome(bytes: &[u8], status: WaitStatus) -> Result<Pid> {
             .parse()
             .map(Pid::from_raw)
             .map_err(|_| ContainerError::Build(format!("the builder reported {pid:?} as a process id"))),
-        (Some(("E", text)), _) => Err(ContainerError::Build(text.to_owned())),
+        (Some(("E", engine)), _) => Err(ContainerError::Build(
+            causes::told(&text).unwrap_or_else(|| engine.to_owned()),
+        )),
         (_, status) => Err(ContainerError::Build(format!(
             "the builder ended without a report: {status:?}"
         ))),

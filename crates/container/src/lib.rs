@@ -21,6 +21,7 @@
 
 pub mod builder;
 pub mod cgroup;
+mod causes;
 mod create;
 mod delete;
 mod devices;
