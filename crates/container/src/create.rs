@@ -20,8 +20,9 @@ use crate::delete::{self, Force};
 use crate::devices;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
-use crate::hooks::HookState;
+use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
+use crate::idmap;
 use crate::normalize;
 use crate::plan;
 use crate::state::{Init, LateHooks, Locked, Record, StateRoot, write_atomically};
@@ -89,14 +90,18 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         .map_or(0, gabion_baseline::config::User::uid);
     let home = home(&rootfs, uid)?;
     let channel = ReportChannel::new()?;
+    let trampolines = hooks::trampolines(config, id, &options.bundle, channel.number())?;
+    let user_namespace = idmap::user_namespace(config)?;
+    let trees = idmap::trees(config, &options.bundle, &options.held)?;
     let normalize = normalize::Context {
         id,
         bundle: &options.bundle,
         home: &home,
-        report: channel.number(),
+        hooks: trampolines.document.clone(),
         cgroup_mode,
         systemd_cgroup: options.systemd_cgroup,
         namespaces: &options.held.namespaces,
+        user_namespace: user_namespace.as_ref(),
     };
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
@@ -116,7 +121,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         },
     )?;
     let limits = plan.limits.clone();
-    let hooks = config.hooks.value().cloned().unwrap_or_default();
+    let late = config.hooks.value().cloned().unwrap_or_default();
     let mut record = Record {
         version: 1,
         oci_version: config.oci_version.clone(),
@@ -133,15 +138,15 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         cgroups: gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
         init: None,
         hooks: LateHooks {
-            poststart: hooks.poststart.items().to_vec(),
-            poststop: hooks.poststop.items().to_vec(),
+            poststart: late.poststart.items().to_vec(),
+            poststop: late.poststop.items().to_vec(),
         },
     };
 
     let mut locked = root.make(&options.id, &record)?;
     let state = HookState::creating(config, id, &options.bundle);
     let built = build(&locked, &document, options, channel, |to_create, to_start| {
-        Descent::new(plan, config, state, to_create, to_start)
+        Descent::new(plan, config, trees, state, to_create, to_start)
     });
     let finished = built.and_then(|pid| {
         root.claim(record.rootfs_identity(), &options.id)?;
@@ -160,6 +165,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             })?;
         }
         set_oom_score(config, pid)?;
+        disable_oom_killer(config, &record.cgroups)?;
         devices::restrict(config, cgroup_mode, &record.cgroups)?;
         announce(options, pid)
     });
@@ -310,6 +316,29 @@ fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {
             "process.oomScoreAdj {score} cannot be set: {error}; lowering it takes CAP_SYS_RESOURCE"
         ))
     })
+}
+
+/// `memory.disableOOMKiller`, which libcontainer ignores. Version 1 alone has it: processes over the limit wait.
+fn disable_oom_killer(config: &gabion_baseline::Config, cgroups: &[PathBuf]) -> Result<()> {
+    let memory = config
+        .linux
+        .value()
+        .and_then(|linux| linux.resources.value())
+        .and_then(|resources| resources.memory.value());
+    if !memory.is_some_and(|memory| memory.disable_oom_killer.is_true()) {
+        return Ok(());
+    }
+    let control = cgroups
+        .iter()
+        .map(|cgroup| cgroup.join("memory.oom_control"))
+        .find(|path| path.exists());
+    match control {
+        Some(path) => fs::write(&path, "1").map_err(ContainerError::file("cannot write", path)),
+        None => Err(ContainerError::Unsupported {
+            pointer: "/linux/resources/memory/disableOOMKiller".to_owned(),
+            text: "cgroup v2 always ends a process that is over the limit. Remove the property".to_owned(),
+        }),
+    }
 }
 
 /// Tells the caller which process it is: what engines wait for.

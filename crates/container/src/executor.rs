@@ -11,6 +11,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use crate::finish::{self, Finish};
 use crate::hooks::{self, HookState};
+use crate::idmap::MappedTree;
 
 /// The work of the init process. libcontainer clones it and calls it in the order `validate`, `setup_envs`,
 /// and after start `exec`.
@@ -21,7 +22,7 @@ pub(crate) struct Descent {
 
 struct Inner {
     plan: Plan,
-    finish: Vec<Finish>,
+    finish: Finish,
     readonly_root: bool,
     start_hooks: Vec<Hook>,
     state: HookState,
@@ -36,6 +37,7 @@ impl Descent {
     pub(crate) fn new(
         plan: Plan,
         config: &Config,
+        trees: Vec<MappedTree>,
         state: HookState,
         to_create: OwnedFd,
         to_start: OwnedFd,
@@ -43,7 +45,7 @@ impl Descent {
         Descent {
             inner: Rc::new(Inner {
                 plan,
-                finish: finish::plan(config),
+                finish: finish::plan(config, trees),
                 readonly_root: config.root.value().is_some_and(|root| root.readonly.is_true()),
                 start_hooks: config
                     .hooks

@@ -1,28 +1,69 @@
-//! What libcontainer leaves undone of the mounts, done in the init process after pivot_root and before any
-//! code of the container has run: the propagation of single mounts, and attributes of cgroup mounts.
+//! What libcontainer leaves undone, done in the init process after pivot_root and before any code of the container
+//! has run: mounts with mapped owners, the propagation of single mounts, attributes of mounts, devices outside /dev,
+//! and the size of the terminal.
 
-use gabion_baseline::config::{Config, Mount};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use gabion_baseline::config::{Config, ConsoleSize, Device, Mount};
 use gabion_descent::Failure;
-use gabion_sys::CallError;
 use gabion_sys::mount::{Propagation, attribute, set_attributes};
+use gabion_sys::{CallError, file, mount, terminal};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat};
 
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::idmap::MappedTree;
+use crate::mount_options::is_remount;
+use crate::normalize::is_below_dev;
+
+/// Everything there is to do.
+#[derive(Debug)]
 pub(crate) struct Finish {
+    /// In the order of `mounts`.
+    mounts: Vec<MountStep>,
+    devices: Vec<Device>,
+    console: Option<ConsoleSize>,
+}
+
+/// What there is to do with one mount.
+#[derive(Debug)]
+struct MountStep {
     destination: String,
+    /// What is to be mounted there first.
+    tree: Option<OwnedFd>,
     attributes: u64,
     propagation: Option<Propagation>,
     recursive: bool,
 }
 
-/// What has to be done for a configuration.
-pub(crate) fn plan(config: &Config) -> Vec<Finish> {
-    config.mounts.items().iter().filter_map(of_mount).collect()
+/// What has to be done for a configuration. `trees` are those of [`crate::idmap::trees`].
+pub(crate) fn plan(config: &Config, trees: Vec<MappedTree>) -> Finish {
+    let mut trees = trees;
+    let mut mounts = Vec::new();
+    for (index, mount) in config.mounts.items().iter().enumerate() {
+        let tree = trees
+            .iter()
+            .position(|tree| tree.index == index)
+            .map(|place| trees.swap_remove(place).tree);
+        mounts.extend(of_mount(mount, tree));
+    }
+    let process = config.process.value();
+    Finish {
+        mounts,
+        devices: config
+            .linux
+            .value()
+            .map(|linux| linux.devices.items().to_vec())
+            .unwrap_or_default(),
+        console: process
+            .filter(|process| process.terminal.is_true())
+            .and_then(|process| process.console_size.value().copied()),
+    }
 }
 
-fn of_mount(mount: &Mount) -> Option<Finish> {
+fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
     let propagation = mount.options.items().iter().rev().find_map(|option| {
         let (kind, recursive) = match option.as_str() {
             "private" => (Propagation::Private, false),
@@ -39,16 +80,30 @@ fn of_mount(mount: &Mount) -> Option<Finish> {
     });
     // libcontainer mounts each hierarchy of version 1 with options of its own, and writable.
     let is_cgroup = mount.kind.value().is_some_and(|kind| kind == "cgroup");
-    let attributes = if is_cgroup { attributes_of(mount) } else { 0 };
-    if attributes == 0 && propagation.is_none() {
-        return None;
-    }
-    Some(Finish {
+    let attributes = if is_cgroup || is_remount(mount) {
+        attributes_of(mount).0
+    } else {
+        attributes_of(mount).0 & attribute::NOSYMFOLLOW
+    };
+    let step = |attributes, propagation: Option<Propagation>, recursive| MountStep {
         destination: mount.destination.clone(),
+        tree: None,
         attributes,
-        propagation: propagation.map(|(kind, _)| kind),
-        recursive: attributes != 0 || propagation.is_some_and(|(_, recursive)| recursive),
-    })
+        propagation,
+        recursive,
+    };
+    let mut steps = Vec::new();
+    if let Some(tree) = tree {
+        let mut first = step(0, None, false);
+        first.tree = Some(tree);
+        steps.push(first);
+    } else if attributes != 0 {
+        steps.push(step(attributes, None, is_cgroup));
+    }
+    if let Some((kind, recursive)) = propagation {
+        steps.push(step(0, Some(kind), recursive));
+    }
+    steps
 }
 
 /// Makes the root read-only: after the working directory was made in it, which libcontainer's own remount would
@@ -57,61 +112,200 @@ fn of_mount(mount: &Mount) -> Option<Finish> {
 /// # Preconditions
 /// As [`carry_out`].
 pub(crate) fn make_root_readonly() -> Result<(), Failure> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty())
-        .map_err(|errno| CallError::new("open(/)", errno))?;
-    Ok(set_attributes(&root, attribute::RDONLY, None, false)?)
+    Ok(set_attributes(root()?, attribute::RDONLY, None, false)?)
 }
 
-/// The attributes that a mount's options ask for.
-fn attributes_of(mount: &Mount) -> u64 {
+/// The attributes that a mount's options ask for: for the mount, and with the mounts below it.
+pub(crate) fn attributes_of(mount: &Mount) -> (u64, u64) {
     let asked = |yes: &[&str], no: &[&str]| mount.last_of(yes, no).unwrap_or(false);
-    let mut attributes = 0;
-    for (wanted, attribute) in [
-        (mount.is_readonly(), attribute::RDONLY),
-        (asked(&["nosuid"], &["suid"]), attribute::NOSUID),
-        (asked(&["nodev"], &["dev"]), attribute::NODEV),
-        (asked(&["noexec"], &["exec"]), attribute::NOEXEC),
-    ] {
-        if wanted {
-            attributes |= attribute;
+    let table: [(&[&str], &[&str], u64); 7] = [
+        (&["ro"], &["rw"], attribute::RDONLY),
+        (&["nosuid"], &["suid"], attribute::NOSUID),
+        (&["nodev"], &["dev"], attribute::NODEV),
+        (&["noexec"], &["exec"], attribute::NOEXEC),
+        (&["nosymfollow"], &["symfollow"], attribute::NOSYMFOLLOW),
+        (
+            &["noatime"],
+            &["atime", "relatime", "strictatime"],
+            attribute::NOATIME,
+        ),
+        (&["nodiratime"], &["diratime"], attribute::NODIRATIME),
+    ];
+    let recursive = |words: &[&str]| words.iter().map(|word| format!("r{word}")).collect::<Vec<_>>();
+    let (mut single, mut all) = (0, 0);
+    for (yes, no, attribute) in table {
+        if asked(yes, no) {
+            single |= attribute;
+        }
+        let (yes, no) = (recursive(yes), recursive(no));
+        let borrowed = |words: &'_ [String]| words.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let (yes, no) = (borrowed(&yes), borrowed(&no));
+        if asked(
+            &yes.split(' ').collect::<Vec<_>>(),
+            &no.split(' ').collect::<Vec<_>>(),
+        ) {
+            all |= attribute;
         }
     }
-    attributes
+    (single, all)
 }
 
 /// Does it.
 ///
 /// # Preconditions
-/// The calling process is in the container's mount namespace and root.
-pub(crate) fn carry_out(work: &[Finish]) -> Result<(), Failure> {
-    for item in work {
-        let destination = &item.destination;
-        // In a root of our own the last component may be a link of the image; it was resolved inside when the
-        // mount was made, and is so here.
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let root = nix::fcntl::open(
-            "/",
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )
-        .map_err(|errno| CallError::new("open(/)", errno))?;
-        let mount = openat2(&root, destination.as_str(), how)
-            .map_err(|errno| CallError::new(format!("openat2({destination:?})"), errno))?;
-        match set_attributes(&mount, item.attributes, item.propagation, item.recursive) {
-            Ok(()) => {}
-            // Covered by a later mount of the list: what lies beneath is out of reach.
-            Err(error) if error.errno == Errno::EINVAL => {
-                return Err(Failure::Other(format!(
-                    "mount {destination:?} cannot be found again to finish it"
-                )));
-            }
-            Err(error) => return Err(error.into()),
-        }
+/// The calling process is in the container's mount namespace and root, with all privileges that it was built with.
+///
+/// # Errors
+/// What could not be done; a device that is not the one that was asked for.
+pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
+    for step in &work.mounts {
+        mount_step(step)?;
+    }
+    for device in &work.devices {
+        finish_device(device)?;
+    }
+    if let Some(size) = work.console {
+        terminal::resize(std::io::stdin(), size.height, size.width)?;
     }
     Ok(())
+}
+
+/// In a root of our own the last component may be a link of the image; it was resolved inside when the mount was
+/// made, and is so here.
+fn root() -> Result<OwnedFd, CallError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open("/", flags, Mode::empty()).map_err(|errno| CallError::new("open(/)", errno))
+}
+
+fn mount_step(step: &MountStep) -> Result<(), Failure> {
+    let destination = Path::new(&step.destination);
+    if let Some(tree) = &step.tree {
+        let place = make_destination(destination, tree)?;
+        return mount::attach(tree, &place)
+            .map_err(|error| Failure::Other(format!("cannot mount {destination:?}: {error}")));
+    }
+    let place = file::find_in_root(root()?, destination)?;
+    match set_attributes(&place, step.attributes, step.propagation, step.recursive) {
+        Ok(()) => Ok(()),
+        // Covered by a later mount of the list: what lies beneath is out of reach. Or a remount of nothing.
+        Err(error) if error.errno == Errno::EINVAL => Err(Failure::Other(format!(
+            "mount {destination:?} cannot be found to set its options: {error}"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds where a tree is to be mounted, and makes it if it is not there: a directory for a directory, an empty file
+/// for anything else.
+fn make_destination(destination: &Path, tree: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let root = root()?;
+    match file::find_in_root(&root, destination) {
+        Err(error) if error.errno == Errno::ENOENT => {}
+        found => return Ok(found?),
+    }
+    let stat = fstat(tree).map_err(|errno| CallError::new("fstat(tree)", errno))?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+        return directory(&root, destination);
+    }
+    let (parent, name) = parent_and_name(&root, destination)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(&parent, &name, flags, Mode::from_bits_truncate(0o644))
+        .map_err(|errno| CallError::new(format!("openat({destination:?}, O_CREAT)"), errno))?;
+    Ok(file::find_in_root(&root, destination)?)
+}
+
+/// Finds a directory in the root, making what is missing of it.
+fn directory(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
+    let mut place = root
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    let mut walked = PathBuf::from("/");
+    for component in path.components() {
+        let name = match component {
+            Component::Normal(name) => name,
+            Component::RootDir | Component::CurDir => continue,
+            _ => {
+                return Err(Failure::Other(format!("{path:?} has \"..\" in it")));
+            }
+        };
+        walked.push(name);
+        place = match file::find_in_root(root, &walked) {
+            Err(error) if error.errno == Errno::ENOENT => {
+                // Beneath what was just found: a link that leads nowhere is an error (EEXIST), not followed.
+                mkdirat(&place, name, Mode::from_bits_truncate(0o755))
+                    .map_err(|errno| CallError::new(format!("mkdirat({walked:?})"), errno))?;
+                file::find_in_root(root, &walked)?
+            }
+            found => found?,
+        };
+    }
+    Ok(place)
+}
+
+fn parent_and_name(root: &OwnedFd, path: &Path) -> Result<(OwnedFd, PathBuf), Failure> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::Other(format!("{path:?} is no path of a file")));
+    };
+    Ok((directory(root, parent)?, PathBuf::from(name)))
+}
+
+/// Makes a device that libcontainer does not make, and sees that each is what was asked for: in a user namespace
+/// libcontainer binds the host's file of the same path, whatever that is.
+fn finish_device(device: &Device) -> Result<(), Failure> {
+    let path = Path::new(&device.path);
+    let root = root()?;
+    if !is_below_dev(&device.path) {
+        make_device(&root, path, device)?;
+    }
+    let found = mount::place(file::find_in_root(&root, path)?)?;
+    let number = |given: Option<&i64>| given.and_then(|&number| u32::try_from(number).ok()).unwrap_or(0);
+    let wanted = (number(device.major.value()), number(device.minor.value()));
+    let kind = kind_of(device)?;
+    if found.file_type != kind.bits() || (kind != SFlag::S_IFIFO && found.device != wanted) {
+        return Err(Failure::Other(format!(
+            "linux.devices: {path:?} is not the {:?} device {}:{} that was asked for: another file is there",
+            device.kind, wanted.0, wanted.1
+        )));
+    }
+    Ok(())
+}
+
+fn make_device(root: &OwnedFd, path: &Path, device: &Device) -> Result<(), Failure> {
+    let (parent, name) = parent_and_name(root, path)?;
+    let number = |given: Option<&i64>| given.and_then(|&number| u64::try_from(number).ok()).unwrap_or(0);
+    let numbers = makedev(number(device.major.value()), number(device.minor.value()));
+    let mode = Mode::from_bits_truncate(device.file_mode.value().copied().unwrap_or(0o666));
+    match mknodat(&parent, &name, kind_of(device)?, mode, numbers) {
+        Ok(()) => {}
+        // What it is, is looked at by the caller.
+        Err(Errno::EEXIST) => return Ok(()),
+        Err(errno) => return Err(CallError::new(format!("mknodat({path:?}, {numbers:#x})"), errno).into()),
+    }
+    // The umask took some of it.
+    fchmodat(&parent, &name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
+        .map_err(|errno| CallError::new(format!("fchmodat({path:?})"), errno))?;
+    let (uid, gid) = (device.uid.value(), device.gid.value());
+    fchownat(
+        &parent,
+        &name,
+        uid.map(|&id| Uid::from_raw(id)),
+        gid.map(|&id| Gid::from_raw(id)),
+        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+    .map_err(|errno| CallError::new(format!("fchownat({path:?})"), errno).into())
+}
+
+fn kind_of(device: &Device) -> Result<SFlag, Failure> {
+    match device.kind.as_str() {
+        "c" | "u" => Ok(SFlag::S_IFCHR),
+        "b" => Ok(SFlag::S_IFBLK),
+        "p" => Ok(SFlag::S_IFIFO),
+        other => Err(Failure::Other(format!(
+            "linux.devices: {:?} has the type {other:?}; types are \"c\", \"u\", \"b\" and \"p\"",
+            device.path
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -120,32 +314,82 @@ mod tests {
 
     use super::*;
 
-    fn planned(mount: &str) -> Vec<Finish> {
-        let text = format!(r#"{{"ociVersion":"1.0.2","mounts":[{mount}]}}"#);
-        plan(Allegation::parse(text.as_bytes()).unwrap().config())
+    fn mount(text: &str) -> Mount {
+        let text = format!(r#"{{"ociVersion":"1.0.2","mounts":[{text}]}}"#);
+        Allegation::parse(text.as_bytes())
+            .unwrap()
+            .config()
+            .mounts
+            .items()[0]
+            .clone()
+    }
+
+    /// Attributes, propagation, and whether the mounts below are meant, for each step.
+    fn planned(text: &str) -> Vec<(u64, Option<Propagation>, bool)> {
+        of_mount(&mount(text), None)
+            .into_iter()
+            .map(|step| (step.attributes, step.propagation, step.recursive))
+            .collect()
     }
 
     #[test]
     fn the_last_propagation_option_counts() {
-        let finish = planned(
-            r#"{"destination":"/v","type":"bind","source":"/s","options":["rbind","rslave","rprivate"]}"#,
+        assert_eq!(
+            planned(
+                r#"{"destination":"/v","type":"bind","source":"/s","options":["rbind","rslave","rprivate"]}"#
+            ),
+            [(0, Some(Propagation::Private), true)]
         );
-        assert_eq!(finish[0].propagation, Some(Propagation::Private));
-        assert!(finish[0].recursive);
+        assert_eq!(
+            planned(r#"{"destination":"/v","type":"bind","source":"/s","options":["bind","slave"]}"#),
+            [(0, Some(Propagation::Slave), false)]
+        );
     }
 
     #[test]
     fn a_cgroup_mount_gets_the_options_it_asks_for_with_all_its_hierarchies() {
-        let finish = planned(
-            r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["ro","nosuid","dev"]}"#,
-        );
         assert_eq!(
-            (finish[0].attributes, finish[0].recursive),
-            (attribute::RDONLY | attribute::NOSUID, true)
+            planned(
+                r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["ro","nosuid","dev"]}"#
+            ),
+            [(attribute::RDONLY | attribute::NOSUID, None, true)]
         );
         assert_eq!(
             planned(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["rw"]}"#),
             []
+        );
+    }
+
+    #[test]
+    fn other_mounts_get_only_what_the_engine_does_not_do() {
+        assert_eq!(
+            planned(r#"{"destination":"/v","type":"tmpfs","options":["ro","nosuid"]}"#),
+            []
+        );
+        assert_eq!(
+            planned(r#"{"destination":"/v","type":"tmpfs","options":["ro","nosymfollow","rprivate"]}"#),
+            [
+                (attribute::NOSYMFOLLOW, None, false),
+                (0, Some(Propagation::Private), true)
+            ]
+        );
+        assert_eq!(
+            planned(r#"{"destination":"/v","type":"tmpfs","options":["nosymfollow","symfollow"]}"#),
+            []
+        );
+        assert_eq!(
+            planned(r#"{"destination":"/v","type":"tmpfs","options":["remount","noexec","ro"]}"#),
+            [(attribute::RDONLY | attribute::NOEXEC, None, false)]
+        );
+    }
+
+    #[test]
+    fn recursive_attributes_are_told_from_single_ones() {
+        let options =
+            r#"{"destination":"/v","type":"bind","options":["rbind","rro","nosuid","rnodev","rdev"]}"#;
+        assert_eq!(
+            attributes_of(&mount(options)),
+            (attribute::NOSUID, attribute::RDONLY)
         );
     }
 }

@@ -15,8 +15,9 @@
 //! status and the process id that the spec promises, which libcontainer does not.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +25,7 @@ use std::process::{Child, Command, Stdio};
 use gabion_baseline::config::{Config, Hook};
 use gabion_descent::{Failure, Report, report};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,7 +50,7 @@ pub struct HookState {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a trampoline is told, as its last argument.
+/// What a trampoline is told: the descriptor of this text is its last argument.
 #[derive(Debug, Serialize, Deserialize)]
 struct Errand {
     point: String,
@@ -80,11 +82,24 @@ impl HookState {
     }
 }
 
-/// The `hooks` object for libcontainer: one trampoline for each point that libcontainer has to run.
-pub(crate) fn trampolines(config: &Config, id: &str, bundle: &Path, report: i32) -> Option<Value> {
-    let hooks = config.hooks.value()?;
+/// What libcontainer is given in the place of a bundle's hooks.
+#[derive(Debug)]
+pub(crate) struct Trampolines {
+    /// The `hooks` object, if there is anything for libcontainer to run.
+    pub(crate) document: Option<Value>,
+    /// Held open while the container is built: the trampolines read them, by number.
+    pub(crate) _errands: Vec<OwnedFd>,
+}
+
+/// Makes one trampoline for each point that libcontainer has to run.
+///
+/// What it has to do is written to memory that it inherits: it may be longer than an argument of a program can be
+/// (128 KiB), and must be readable where the container's root is not the host's.
+pub(crate) fn trampolines(config: &Config, id: &str, bundle: &Path, report: i32) -> Result<Trampolines> {
     let mut object = serde_json::Map::new();
-    for (point, list) in hooks.points() {
+    let mut errands = Vec::new();
+    let points = config.hooks.value().map(gabion_baseline::config::Hooks::points);
+    for (point, list) in points.into_iter().flatten() {
         if list.is_empty() || !matches!(point, "prestart" | "createRuntime" | "createContainer") {
             continue;
         }
@@ -94,13 +109,27 @@ pub(crate) fn trampolines(config: &Config, id: &str, bundle: &Path, report: i32)
             state: HookState::creating(config, id, bundle),
             report,
         };
-        let errand = serde_json::to_string(&errand).unwrap_or_default();
+        let text = serde_json::to_vec(&errand).map_err(|error| ContainerError::Other(error.to_string()))?;
+        // Not close-on-exec: libcontainer executes the trampoline.
+        let memory = memfd_create(c"gabion-hooks", MFdFlags::empty())
+            .map_err(ContainerError::call("memfd_create()"))?;
+        let mut file = File::from(memory);
+        file.write_all(&text)
+            .map_err(ContainerError::file("cannot write", "memfd"))?;
         object.insert(
             point.to_owned(),
-            json!([{"path": "/proc/self/exe", "args": ["gabion", TRAMPOLINE, errand], "env": []}]),
+            json!([{
+                "path": "/proc/self/exe",
+                "args": ["gabion", TRAMPOLINE, file.as_raw_fd().to_string()],
+                "env": []
+            }]),
         );
+        errands.push(file.into());
     }
-    (!object.is_empty()).then(|| Value::Object(object))
+    Ok(Trampolines {
+        document: (!object.is_empty()).then(|| Value::Object(object)),
+        _errands: errands,
+    })
 }
 
 /// The program's life as a trampoline: runs the hooks of one point, and tells `create` if one fails.
@@ -108,9 +137,19 @@ pub(crate) fn trampolines(config: &Config, id: &str, bundle: &Path, report: i32)
 /// # Errors
 /// As [`run`]; the caller ends with a failing exit status, which libcontainer takes as the hook's.
 pub fn trampoline(errand: &str) -> Result<()> {
-    let errand: Errand = serde_json::from_str(errand).map_err(|error| {
-        ContainerError::Other(format!("the trampoline was called with no errand: {error}"))
-    })?;
+    let unusable =
+        |what: String| ContainerError::Other(format!("the trampoline was called with no errand: {what}"));
+    let number = errand
+        .parse()
+        .map_err(|_| unusable(format!("{errand:?} is no descriptor")))?;
+    let mut file = File::from(gabion_sys::process::inherited(number)?);
+    let mut text = String::new();
+    // Its maker left it at its end.
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_string(&mut text))
+        .map_err(|error| unusable(error.to_string()))?;
+    drop(file);
+    let errand: Errand = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
     let channel = gabion_sys::process::inherited(errand.report)?;
     let outcome = carry_out(errand);
     if let Err(error) = &outcome {

@@ -11,28 +11,34 @@
 //! | `hooks` lead to gabion | they get the state, environment and directory that the spec promises (see [`crate::hooks`]) |
 //! | namespaces by path are `/proc/self/fd/N` | what was judged is what is joined |
 //! | `rootfsPropagation` is explicit | propagation of single mounts is done after (see [`crate::finish`]) |
+//! | mount options it would drop take another way | see [`crate::mount_options`] |
+//! | mounts with mapped owners, and remounts | made and done after, with the mount API (see [`crate::finish`]) |
+//! | devices outside /dev | made after (see [`crate::finish`]) |
+//! | a user namespace of several ranges is joined | it was made for its mapping (see [`crate::idmap`]) |
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use gabion_baseline::config::{Config, Mount};
 use gabion_baseline::facts::CgroupMode;
 use serde_json::{Map, Value, json};
 
 use crate::error::{ContainerError, Result};
-use crate::hooks;
+use crate::{idmap, mount_options};
 
 /// What normalizing needs to know besides the configuration.
 pub(crate) struct Context<'a> {
     pub(crate) id: &'a str,
     pub(crate) bundle: &'a Path,
     pub(crate) home: &'a str,
-    /// The descriptor on which hooks' trampolines report.
-    pub(crate) report: i32,
+    /// The `hooks` object that leads to gabion.
+    pub(crate) hooks: Option<Value>,
     pub(crate) cgroup_mode: CgroupMode,
     pub(crate) systemd_cgroup: bool,
     /// For each entry of `linux.namespaces`, the descriptor that was judged.
     pub(crate) namespaces: &'a [Option<OwnedFd>],
+    /// The container's user namespace, if it was made beforehand.
+    pub(crate) user_namespace: Option<&'a OwnedFd>,
 }
 
 /// Makes the document for libcontainer.
@@ -75,10 +81,11 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));
     if let Some(Value::Array(entries)) = linux.get_mut("namespaces") {
         for (index, entry) in entries.iter_mut().enumerate() {
-            if let (Some(descriptor), Some(entry)) = (
-                context.namespaces.get(index).and_then(Option::as_ref),
-                entry.as_object_mut(),
-            ) {
+            let made = context
+                .user_namespace
+                .filter(|_| entry.get("type").is_some_and(|kind| kind == "user"));
+            let judged = context.namespaces.get(index).and_then(Option::as_ref);
+            if let (Some(descriptor), Some(entry)) = (judged.or(made), entry.as_object_mut()) {
                 entry.insert(
                     "path".to_owned(),
                     json!(format!("/proc/self/fd/{}", descriptor.as_raw_fd())),
@@ -89,17 +96,39 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
         }
     }
 
+    if context.user_namespace.is_some() {
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    }
+    if let Some(Value::Array(devices)) = linux.get_mut("devices") {
+        devices.retain(|device| {
+            device
+                .get("path")
+                .and_then(Value::as_str)
+                .is_none_or(is_below_dev)
+        });
+    }
+
     if let Some(Value::Array(mounts)) = top.get_mut("mounts") {
-        for (value, mount) in mounts.iter_mut().zip(config.mounts.items()) {
-            normalize_mount(value, mount, context.bundle);
+        let entries = std::mem::take(mounts);
+        for (index, (mut value, mount)) in entries.into_iter().zip(config.mounts.items()).enumerate() {
+            if !mount_options::is_remount(mount) && !idmap::is_mapped(mount) {
+                normalize_mount(&mut value, mount, context.bundle, index)?;
+                mounts.push(value);
+            }
         }
     }
 
-    match hooks::trampolines(config, context.id, context.bundle, context.report) {
-        Some(hooks) => top.insert("hooks".to_owned(), hooks),
+    match &context.hooks {
+        Some(hooks) => top.insert("hooks".to_owned(), hooks.clone()),
         None => top.remove("hooks"),
     };
     Ok(document)
+}
+
+/// Where libcontainer makes devices; those elsewhere are made by [`crate::finish`].
+pub(crate) fn is_below_dev(path: &str) -> bool {
+    Path::new(path).starts_with("/dev")
 }
 
 /// The root file system's absolute path.
@@ -173,9 +202,9 @@ fn initial_propagation(config: &Config) -> &'static str {
     }
 }
 
-fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path) {
+fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path, index: usize) -> Result<()> {
     let Some(entry) = value.as_object_mut() else {
-        return;
+        return Ok(());
     };
     match mount.source.value() {
         Some(source) if mount.is_bind() => {
@@ -187,6 +216,14 @@ fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path) {
             entry.insert("source".to_owned(), json!(kind));
         }
     }
+    if !mount.options.is_missing() {
+        let options = mount_options::for_libcontainer(mount).map_err(|text| ContainerError::Unsupported {
+            pointer: format!("/mounts/{index}/options"),
+            text,
+        })?;
+        entry.insert("options".to_owned(), json!(options));
+    }
+    Ok(())
 }
 
 /// What is refused by name, because libcontainer would ignore it or fail without saying why.
@@ -205,21 +242,76 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
                 "\"tmpcopyup\" is not supported: the tmpfs would stay empty. Remove the option",
             );
         }
-        let maps = !mount.uid_mappings.items().is_empty() || !mount.gid_mappings.items().is_empty();
-        if maps
-            || options
-                .iter()
-                .any(|option| option == "idmap" || option == "ridmap")
+        if mount.is_bind() && Path::new("/").join(&mount.destination) == Path::new("/dev") {
+            return unsupported(
+                format!("/mounts/{index}"),
+                "a bind mount at /dev is not supported: links and devices would be made in its source. Mount a tmpfs \
+                 there, and bind what is needed below it",
+            );
+        }
+        if mount_options::is_remount(mount)
+            && let Err(text) = mount_options::check_remount(mount)
+        {
+            return unsupported(format!("/mounts/{index}/options"), &text);
+        }
+        let covering = |other: &&Mount| idmap::is_mapped(other) && is_below(mount, other);
+        if !idmap::is_mapped(mount)
+            && let Some(other) = config.mounts.items()[..index].iter().find(covering)
         {
             return unsupported(
                 format!("/mounts/{index}"),
-                "id-mapped mounts are not supported: files would belong to the wrong users. Remove the mappings",
+                &format!(
+                    "a mount below {:?}, whose owners are mapped, is supported only with mapped owners of its own: \
+                     it would be covered",
+                    other.destination
+                ),
             );
         }
     }
     let Some(linux) = config.linux.value() else {
         return Ok(());
     };
+    let propagation = linux.rootfs_propagation.value().map_or("", String::as_str);
+    if !matches!(
+        propagation,
+        "" | "private"
+            | "rprivate"
+            | "slave"
+            | "rslave"
+            | "shared"
+            | "rshared"
+            | "unbindable"
+            | "runbindable"
+    ) {
+        return Err(ContainerError::Unsupported {
+            pointer: "/linux/rootfsPropagation".to_owned(),
+            text: format!(
+                "{propagation:?} is no propagation of mounts: write \"private\", \"slave\", \"shared\" or \
+                 \"unbindable\""
+            ),
+        });
+    }
+    let has_user_namespace = linux.namespaces.items().iter().any(|entry| entry.kind == "user");
+    for (index, device) in linux.devices.items().iter().enumerate() {
+        // Where the kernel makes no devices (in a user namespace), the engine binds the host's file of the same
+        // path: a path with `..` would choose another one than was judged.
+        let plain = Path::new(&device.path)
+            .components()
+            .all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
+        if !plain || !device.path.starts_with('/') {
+            return Err(ContainerError::Unsupported {
+                pointer: format!("/linux/devices/{index}/path"),
+                text: format!("{:?} is not absolute and without \"..\"", device.path),
+            });
+        }
+        if has_user_namespace && !is_below_dev(&device.path) {
+            return unsupported(
+                format!("/linux/devices/{index}/path"),
+                "devices outside /dev are not supported in a user namespace, where none can be made. Choose a path \
+                 below /dev",
+            );
+        }
+    }
     let flags = linux
         .personality
         .value()
@@ -234,6 +326,13 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// True if a mount lies at or below another.
+fn is_below(mount: &Mount, other: &Mount) -> bool {
+    Path::new("/")
+        .join(&mount.destination)
+        .starts_with(Path::new("/").join(&other.destination))
 }
 
 fn object<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
