@@ -15,12 +15,20 @@ use crate::rule::{Case, Rule, Violation, Violations};
 use crate::rules;
 
 /// What is to be done with the bundle if it is admitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Operation {
     /// A container is to be created from it on this host.
     Create {
         /// The container's id.
         id: String,
+    },
+    /// A further process is to be started in a container of this host. The allegation is the container's effective
+    /// configuration with `process` replaced.
+    Exec {
+        /// The container's id.
+        id: String,
+        /// The container's effective configuration, as it was judged.
+        container: Box<Config>,
     },
     /// Nothing: someone wants to know. With `offline`, the file comes from another host.
     Check {
@@ -108,14 +116,30 @@ impl Refusal {
 
     /// The findings that refuse the bundle.
     pub fn denials(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.action == Action::Deny)
+        self.findings
+            .iter()
+            .filter(|finding| finding.action == Action::Deny)
+    }
+}
+
+impl Operation {
+    /// True if a rule has something to say about it. The container of a further process was judged when it was
+    /// created; of the new process, what is its own is judged, and what the runtime hands on.
+    fn concerns(&self, rule: &Rule) -> bool {
+        match self {
+            Operation::Create { .. } | Operation::Check { .. } => true,
+            Operation::Exec { .. } => rule
+                .fields
+                .iter()
+                .all(|field| field.is_empty() || field.starts_with("/process")),
+        }
     }
 }
 
 /// The groups of facts that the rules in force under a policy ask for.
-pub fn wanted_facts(policy: &Policy) -> BTreeSet<FactKind> {
+pub fn wanted_facts(policy: &Policy, operation: &Operation) -> BTreeSet<FactKind> {
     rules::all()
-        .filter(|rule| !policy.is_off(rule))
+        .filter(|rule| !policy.is_off(rule) && operation.concerns(rule))
         .flat_map(|rule| rule.facts.iter().copied())
         .collect()
 }
@@ -131,25 +155,40 @@ pub fn judge(
     policy: &Policy,
     operation: &Operation,
 ) -> Result<Judgement, AllegationError> {
-    let case = Case { config: allegation.config(), facts, policy, profile: policy.profile, operation };
+    let case = Case {
+        config: allegation.config(),
+        facts,
+        policy,
+        profile: policy.profile,
+        operation,
+    };
     let mut findings = Vec::new();
     for rule in rules::all() {
         // A violation may bring levels of its own, so a rule that is off is skipped only if its function
         // has nothing to say in this profile at all: `Level::Off` in the catalogue means exactly that.
-        if policy.is_off(rule) {
+        if policy.is_off(rule) || !operation.concerns(rule) {
             continue;
         }
         let mut violations = Violations::default();
         (rule.check)(&case, &mut violations);
         findings.extend(
-            violations.list.into_iter().filter_map(|violation| finding(rule, violation, policy, operation)),
+            violations
+                .list
+                .into_iter()
+                .filter_map(|violation| finding(rule, violation, policy, operation)),
         );
     }
     if findings.iter().any(|finding| finding.action == Action::Deny) {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.action));
-        return Ok(Judgement::Refused(Refusal { profile: policy.profile, findings }));
+        return Ok(Judgement::Refused(Refusal {
+            profile: policy.profile,
+            findings,
+        }));
     }
-    let mut changes: Vec<&Change> = findings.iter().flat_map(|finding| finding.changes.iter()).collect();
+    let mut changes: Vec<&Change> = findings
+        .iter()
+        .flat_map(|finding| finding.changes.iter())
+        .collect();
     changes.sort_by_key(|change| change.phase());
     let (document, config) = if changes.is_empty() {
         (allegation.document().clone(), allegation.config().clone())
@@ -161,7 +200,12 @@ pub fn judge(
         // Typed anew, so that there is one truth: what the document says after hardening.
         Allegation::from_document(document)?.into_parts()
     };
-    Ok(Judgement::Admitted(Box::new(Admitted { document, config, profile: policy.profile, findings })))
+    Ok(Judgement::Admitted(Box::new(Admitted {
+        document,
+        config,
+        profile: policy.profile,
+        findings,
+    })))
 }
 
 /// Gives a violation its action.

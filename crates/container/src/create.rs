@@ -25,7 +25,7 @@ use crate::id::ContainerId;
 use crate::idmap;
 use crate::normalize;
 use crate::plan;
-use crate::state::{Init, LateHooks, Locked, Record, StateRoot, write_atomically};
+use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
 
 /// What the caller of `create` asks for besides the bundle.
@@ -145,9 +145,14 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
 
     let mut locked = root.make(&options.id, &record)?;
     let state = HookState::creating(config, id, &options.bundle);
-    let built = build(&locked, &document, options, channel, |to_create, to_start| {
-        Descent::new(plan, config, trees, state, to_create, to_start)
-    });
+    let built = build(
+        &locked,
+        admitted.document(),
+        &document,
+        options,
+        channel,
+        |to_create, to_start| Descent::new(plan, config, trees, state, to_create, to_start),
+    );
     let finished = built.and_then(|pid| {
         root.claim(record.rootfs_identity(), &options.id)?;
         // Known from here on, so that whatever fails next is cleaned up by what was built, not by guesses.
@@ -167,7 +172,10 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         set_oom_score(config, pid)?;
         disable_oom_killer(config, &record.cgroups)?;
         devices::restrict(config, cgroup_mode, &record.cgroups)?;
-        announce(options, pid)
+        if let Some(path) = &options.pidfd_socket {
+            send_descriptor(path, process::open(pid)?.as_fd())?;
+        }
+        announce(options.pid_file.as_deref(), pid)
     });
     match finished {
         Ok(()) => Ok(Created { locked, record }),
@@ -189,6 +197,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
 
 fn build(
     locked: &Locked,
+    effective: &serde_json::Value,
     document: &serde_json::Value,
     options: &CreateOptions,
     channel: ReportChannel,
@@ -205,6 +214,8 @@ fn build(
     }
     let text = serde_json::to_vec(document).map_err(|error| ContainerError::Other(error.to_string()))?;
     write_atomically(&bundle.join("config.json"), &text, 0o600)?;
+    let text = serde_json::to_vec(effective).map_err(|error| ContainerError::Other(error.to_string()))?;
+    write_atomically(&directory.join(EFFECTIVE), &text, 0o600)?;
     let fifo = directory.join(START_FIFO);
     mkfifo(&fifo, Mode::from_bits_truncate(0o600))
         .map_err(ContainerError::call(format!("mkfifo({fifo:?})")))?;
@@ -287,7 +298,7 @@ fn identity(path: &Path) -> Result<(u64, u64)> {
 }
 
 /// HOME for a user, from the image's own passwd file, read as text.
-fn home(rootfs: &Path, uid: u32) -> Result<String> {
+pub(crate) fn home(rootfs: &Path, uid: u32) -> Result<String> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let rootfs =
         open(rootfs, flags, Mode::empty()).map_err(ContainerError::call(format!("open({rootfs:?})")))?;
@@ -342,28 +353,25 @@ fn disable_oom_killer(config: &gabion_baseline::Config, cgroups: &[PathBuf]) -> 
 }
 
 /// Tells the caller which process it is: what engines wait for.
-fn announce(options: &CreateOptions, pid: Pid) -> Result<()> {
-    if let Some(path) = &options.pidfd_socket {
-        let process = process::open(pid)?;
-        send_descriptor(path, process.as_fd())?;
-    }
-    match &options.pid_file {
+pub(crate) fn announce(pid_file: Option<&Path>, pid: Pid) -> Result<()> {
+    match pid_file {
         Some(path) => write_atomically(path, pid.to_string().as_bytes(), 0o644),
         None => Ok(()),
     }
 }
 
-fn send_descriptor(path: &Path, descriptor: BorrowedFd<'_>) -> Result<()> {
+/// Sends a descriptor to whoever listens on a unix socket.
+pub(crate) fn send_descriptor(path: &Path, descriptor: BorrowedFd<'_>) -> Result<()> {
     let socket = UnixStream::connect(path).map_err(ContainerError::file("cannot connect to", path))?;
+    send_over(&socket, descriptor)
+}
+
+/// Sends a descriptor over a connected unix socket (unix(7), `SCM_RIGHTS`).
+pub(crate) fn send_over(socket: &UnixStream, descriptor: BorrowedFd<'_>) -> Result<()> {
     let numbers = [descriptor.as_raw_fd()];
-    let name = [std::io::IoSlice::new(b"pidfd")];
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &name,
-        &[ControlMessage::ScmRights(&numbers)],
-        MsgFlags::empty(),
-        None,
-    )
-    .map(drop)
-    .map_err(ContainerError::call(format!("sendmsg({path:?}, SCM_RIGHTS)")))
+    let name = [std::io::IoSlice::new(b"descriptor")];
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(socket.as_raw_fd(), &name, &rights, MsgFlags::empty(), None)
+        .map(drop)
+        .map_err(ContainerError::call("sendmsg(SCM_RIGHTS)"))
 }

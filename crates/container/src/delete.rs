@@ -24,6 +24,9 @@ pub enum Force {
 /// # Errors
 /// [`ContainerError::NotStopped`], [`ContainerError::Missing`]; or what could not be removed.
 pub fn delete(root: &StateRoot, id: &ContainerId, force: Force) -> Result<()> {
+    if force == Force::Yes {
+        root.sweep(id)?;
+    }
     let locked = match root.lock(id) {
         Err(ContainerError::Missing(_)) if force == Force::Yes => return Ok(()),
         other => other?,

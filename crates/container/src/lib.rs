@@ -20,14 +20,16 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
-pub mod cgroup;
 mod causes;
+pub mod cgroup;
 mod create;
 mod delete;
 mod devices;
 pub mod error;
+mod exec;
 mod executor;
 mod finish;
+mod freeze;
 pub mod hooks;
 mod id;
 mod idmap;
@@ -45,9 +47,11 @@ mod terminal;
 pub use create::{CreateOptions, Created, create};
 pub use delete::{Force, delete};
 pub use error::{ContainerError, Result};
+pub use exec::{ExecOptions, Executed, effective, exec};
+pub use freeze::{pause, processes, resume};
 pub use id::ContainerId;
 pub use kill::{Reach, kill};
-pub use run::{Foreground, run_foreground};
+pub use run::{Foreground, exec_foreground, run_foreground};
 pub use start::start;
 pub use state::{Record, StateRoot};
 pub use status::{Container, Status, list};

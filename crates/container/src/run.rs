@@ -1,6 +1,7 @@
 //! A container in the foreground: the caller waits, its signals are passed on, its exit status is the program's.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use gabion_baseline::Admitted;
 use nix::errno::Errno;
@@ -8,13 +9,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::create::{CreateOptions, create};
 use crate::delete::{self, Force};
 use crate::error::{ContainerError, Result};
+use crate::exec::{ExecOptions, exec};
+use crate::id::ContainerId;
 use crate::start::start_locked;
 use crate::state::StateRoot;
-use crate::status;
 use crate::terminal::{Console, Relay};
 
 /// What the caller of `run` asks for besides what `create` takes.
@@ -46,35 +49,15 @@ pub fn run_foreground(
     foreground: Foreground,
     started: impl FnOnce() -> Result<()>,
 ) -> Result<i32> {
-    let signals = SigSet::all();
-    signals
-        .thread_block()
-        .map_err(ContainerError::call("sigprocmask(SIG_BLOCK)"))?;
-    let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(ContainerError::call("signalfd()"))?;
+    let descriptor = block_signals()?;
     if foreground.subreaper {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
     }
-    let terminal = admitted
-        .config()
-        .process
-        .value()
-        .is_some_and(|process| process.terminal.is_true());
-    // With a console socket of the caller's, the terminal is the caller's business.
-    let console = if terminal && options.console_socket.is_none() {
-        Some(Console::new(root.path())?)
-    } else {
-        None
-    };
-    if let Some(console) = &console {
-        options.console_socket = Some(console.path());
-    }
+    let console = own_console(root, &admitted, &mut options.console_socket)?;
     let created = create(root, admitted, &options)?;
     let ended = (|| {
-        let relay = console
-            .map(|console| console.receive().and_then(Relay::new))
-            .transpose()?;
+        let relay = relay(console)?;
         start_locked(&created.locked, &created.record)?;
         started()?;
         Ok(relay)
@@ -89,7 +72,10 @@ pub fn run_foreground(
     };
     // Others may look at it, and signal it, while it runs.
     drop(locked);
-    let status = wait(&record, &descriptor, relay);
+    let status = match record.init {
+        Some(init) => wait(init.pid, &descriptor, relay),
+        None => Err(ContainerError::Other("the container has no process".to_owned())),
+    };
     if !foreground.keep {
         match root.lock(&options.id) {
             Ok(locked) => delete::delete_locked(root, locked, &record, Force::Yes)?,
@@ -105,14 +91,75 @@ pub fn run_foreground(
     status
 }
 
-/// Waits for the init process, passing on signals and, with a terminal, bytes.
-fn wait(record: &crate::state::Record, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
-    let init = record
-        .init
-        .ok_or_else(|| ContainerError::Other("the container has no process".to_owned()))?;
-    let process = status::alive(init)?;
+/// Starts a process in a container, waits for its end, and gives its exit status, as [`run_foreground`] does for a
+/// container. `started` is called when its program runs.
+///
+/// # Preconditions
+/// As [`crate::exec`].
+///
+/// # Errors
+/// As [`crate::exec`].
+pub fn exec_foreground(
+    root: &StateRoot,
+    id: &ContainerId,
+    admitted: &Admitted,
+    mut options: ExecOptions,
+    started: impl FnOnce() -> Result<()>,
+) -> Result<i32> {
+    let descriptor = block_signals()?;
+    let console = own_console(root, admitted, &mut options.console_socket)?;
+    let executed = exec(root, id, admitted, &options)?;
+    let relay = relay(console)?;
+    started()?;
+    let status = wait(executed.pid(), &descriptor, relay);
+    if let Some(path) = &options.pid_file {
+        // It names nobody any more.
+        drop(std::fs::remove_file(path));
+    }
+    status
+}
+
+/// Has all signals come through a descriptor.
+fn block_signals() -> Result<SignalFd> {
+    let signals = SigSet::all();
+    signals
+        .thread_block()
+        .map_err(ContainerError::call("sigprocmask(SIG_BLOCK)"))?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(ContainerError::call("signalfd()"))
+}
+
+/// A console socket of our own for a terminal; with one of the caller's, the terminal is the caller's business.
+fn own_console(
+    root: &StateRoot,
+    admitted: &Admitted,
+    socket: &mut Option<PathBuf>,
+) -> Result<Option<Console>> {
+    let terminal = admitted
+        .config()
+        .process
+        .value()
+        .is_some_and(|process| process.terminal.is_true());
+    if !terminal || socket.is_some() {
+        return Ok(None);
+    }
+    let console = Console::new(root.path())?;
+    *socket = Some(console.path());
+    Ok(Some(console))
+}
+
+fn relay(console: Option<Console>) -> Result<Option<Relay>> {
+    console
+        .map(|console| console.receive().and_then(Relay::new))
+        .transpose()
+}
+
+/// Waits for a child, passing on signals and, with a terminal, bytes.
+fn wait(pid: i32, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
+    // A child's number is given to nobody else before it is reaped, and that happens here alone.
+    let process = gabion_sys::process::open(Pid::from_raw(pid)).ok();
     // It may have ended before anyone looked; its SIGCHLD is waiting in the descriptor either way.
-    if let Some(status) = reap(init.pid)? {
+    if let Some(status) = reap(pid)? {
         return finish(relay, status);
     }
     loop {
@@ -158,7 +205,7 @@ fn wait(record: &crate::state::Record, signals: &SignalFd, mut relay: Option<Rel
             let number = information.ssi_signo.cast_signed();
             match Signal::try_from(number) {
                 Ok(Signal::SIGCHLD) => {
-                    if let Some(status) = reap(init.pid)? {
+                    if let Some(status) = reap(pid)? {
                         return finish(relay, status);
                     }
                 }

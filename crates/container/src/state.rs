@@ -3,10 +3,17 @@
 //! ```text
 //! <root>/<id>/               0700, locked with flock(2) by whoever changes the container
 //!   state.json               replaced, never edited
+//!   maker                    while it is being built: by whom
 //!   start.fifo               held open by init until execve: while it has a reader, the program has not begun
+//!   effective.json           what was judged and hardened; further processes are judged against it
 //!   bundle/config.json       the effective configuration, normalized: what was judged is what is built
 //!   engine/<id>/             libcontainer's own
 //! ```
+//!
+//! The lock belongs to an open file, not to a process: the builder and the init process, which are forked while it
+//! is held, hold it too until they end or execute something else. That is as it should be while they build, and it
+//! would be for ever if whoever locked it was killed: the init process waits for a start that cannot come. So
+//! `maker` names the process that builds, and whoever waits for the lock of one that was killed ends what it left.
 //!
 //! A container's directory appears under its id by one rename(2), with `state.json` in it: it is there whole or
 //! not at all. Names that begin with `~` are on their way in or out; no id can begin with it.
@@ -15,14 +22,18 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gabion_baseline::facts::Identity;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup;
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
+use crate::kill;
+use crate::status;
 
 /// The directory that holds the state of all containers.
 #[derive(Debug, Clone)]
@@ -86,6 +97,8 @@ pub struct LateHooks {
 pub struct Locked {
     path: PathBuf,
     lock: Flock<File>,
+    /// It was made under this lock, and is being built.
+    is_maker: bool,
 }
 
 impl Record {
@@ -163,9 +176,11 @@ impl StateRoot {
         }
         let finished = lock(&draft).and_then(|mut locked| {
             locked.save(record)?;
+            write_maker(&draft)?;
             match renameat2(AT_FDCWD, &draft, AT_FDCWD, &path, RenameFlags::RENAME_NOREPLACE) {
                 Ok(()) => {
                     locked.path.clone_from(&path);
+                    locked.is_maker = true;
                     Ok(locked)
                 }
                 Err(Errno::EEXIST) => Err(ContainerError::Exists(id.to_string())),
@@ -180,12 +195,29 @@ impl StateRoot {
         finished
     }
 
-    /// Locks a container's directory, waiting for whoever holds it.
+    /// Locks a container's directory, waiting for whoever holds it. If it was being built by someone who was
+    /// killed, what is left of that is ended.
     ///
     /// # Errors
-    /// [`ContainerError::Missing`].
+    /// [`ContainerError::Missing`]; if what was left does not end.
     pub fn lock(&self, id: &ContainerId) -> Result<Locked> {
         let path = self.of(id);
+        while let Some(maker) = read_maker(&path) {
+            if let Some(locked) = try_lock(&path).map_err(|error| missing(error, id))? {
+                drop(locked);
+                break;
+            }
+            // Time for one who lives to be through with it, and for those who were killed to let go of the lock:
+            // some may have been on their way into the cgroup.
+            match status::alive(maker)? {
+                Some(process) => drop(cgroup::wait_for_end(process, Duration::from_millis(20))?),
+                None => {
+                    let record = read(&path).map_err(|error| missing(error, id))?;
+                    kill::end(&record)?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
         let locked = lock(&path).map_err(|error| missing(error, id))?;
         // It may have been deleted, and even made anew, while we waited.
         let held = locked
@@ -196,6 +228,37 @@ impl StateRoot {
             Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(locked),
             _ => Err(ContainerError::Missing(id.to_string())),
         }
+    }
+
+    /// Removes what callers who were killed left on the way into or out of an id: directories whose names hold the
+    /// caller's process id, where no such process is.
+    ///
+    /// # Errors
+    /// If the state root cannot be read, or one of them cannot be removed.
+    pub fn sweep(&self, id: &ContainerId) -> Result<()> {
+        let entries = fs::read_dir(&self.path).map_err(ContainerError::file("cannot read", &self.path))?;
+        for entry in entries {
+            let entry = entry.map_err(ContainerError::file("cannot read", &self.path))?;
+            let name = entry.file_name();
+            let pid = name
+                .to_str()
+                .and_then(|name| {
+                    name.strip_prefix('~')?
+                        .strip_prefix(id.as_str())?
+                        .strip_prefix('.')
+                })
+                .and_then(|rest| rest.strip_suffix(LEAVING).unwrap_or(rest).parse::<u32>().ok());
+            if pid.is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+                continue;
+            }
+            match fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(ContainerError::file("cannot remove", entry.path())(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Reads a container's record without locking it.
@@ -259,6 +322,9 @@ impl StateRoot {
 
 const RECORD: &str = "state.json";
 
+/// The configuration as it was judged and hardened: what further processes are judged against.
+pub(crate) const EFFECTIVE: &str = "effective.json";
+
 impl Locked {
     /// The directory's path.
     pub fn path(&self) -> &Path {
@@ -286,10 +352,12 @@ impl Locked {
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub fn remove(self) -> Result<()> {
+    pub fn remove(mut self) -> Result<()> {
+        // The name may be another container's before this one is dropped.
+        self.is_maker = false;
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let leaving = parent.join(format!("~{name}.{}.deleted", std::process::id()));
+        let leaving = parent.join(format!("~{name}.{}{LEAVING}", std::process::id()));
         fs::rename(&self.path, &leaving).map_err(ContainerError::file("cannot remove", &self.path))?;
         fs::remove_dir_all(&leaving).map_err(ContainerError::file("cannot remove", &leaving))
     }
@@ -323,18 +391,65 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(
     })
 }
 
-fn lock(path: &Path) -> Result<Locked> {
-    let directory = OpenOptions::new()
+impl Drop for Locked {
+    /// What was made is built: from here on the lock is held by those who change it, one after the other.
+    fn drop(&mut self) {
+        if !self.is_maker {
+            return;
+        }
+        let path = self.path.join(MAKER);
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(%error, ?path, "cannot be removed");
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
         .open(path)
-        .map_err(ContainerError::file("cannot open", path))?;
-    let lock = Flock::lock(directory, FlockArg::LockExclusive)
+        .map_err(ContainerError::file("cannot open", path))
+}
+
+fn lock(path: &Path) -> Result<Locked> {
+    let lock = Flock::lock(open(path)?, FlockArg::LockExclusive)
         .map_err(|(_, errno)| ContainerError::call(format!("flock({path:?}, LOCK_EX)"))(errno))?;
     Ok(Locked {
         path: path.to_owned(),
         lock,
+        is_maker: false,
     })
+}
+
+/// Locks it unless somebody else holds it.
+fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
+    match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(ContainerError::call(format!(
+            "flock({path:?}, LOCK_EX | LOCK_NB)"
+        ))(errno)),
+    }
+}
+
+/// Ends the name of a directory that is being removed.
+const LEAVING: &str = ".deleted";
+
+/// Who builds a container, while it is being built.
+const MAKER: &str = "maker";
+
+fn write_maker(directory: &Path) -> Result<()> {
+    let pid = std::process::id().cast_signed();
+    let start_time = status::stat(pid).map_or(0, |(_, start_time)| start_time);
+    let text = serde_json::to_vec(&Init { pid, start_time })
+        .map_err(|error| ContainerError::Other(error.to_string()))?;
+    write_atomically(&directory.join(MAKER), &text, 0o600)
+}
+
+/// The process that builds a container, or was killed when it did; `None` if it is built.
+pub(crate) fn read_maker(directory: &Path) -> Option<Init> {
+    serde_json::from_slice(&fs::read(directory.join(MAKER)).ok()?).ok()
 }
 
 fn read(directory: &Path) -> Result<Record> {
@@ -374,6 +489,45 @@ pub(crate) mod tests {
             cgroups: Vec::new(),
             init: None,
             hooks: LateHooks::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_built_has_a_maker_until_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let root = StateRoot::open(root.path()).unwrap();
+        let id = ContainerId::new("web").unwrap();
+        let locked = root.make(&id, &record("web")).unwrap();
+        let maker = read_maker(&root.of(&id)).unwrap();
+        assert_eq!(maker.pid, std::process::id().cast_signed());
+        assert!(status::alive(maker).unwrap().is_some());
+        drop(locked);
+        assert_eq!(read_maker(&root.of(&id)), None);
+        root.lock(&id).unwrap().remove().unwrap();
+    }
+
+    #[test]
+    fn what_the_dead_left_on_the_way_is_swept_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = StateRoot::open(directory.path()).unwrap();
+        let own = std::process::id();
+        // No process has the highest number there is.
+        let stale = ["~web.4194304", "~web.4194304.deleted"].map(str::to_owned);
+        let kept = [
+            format!("~web.{own}"),
+            "~web.1.4194304".to_owned(),
+            "~webby.4194304".to_owned(),
+            "web".to_owned(),
+        ];
+        for name in stale.iter().chain(&kept) {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        root.sweep(&ContainerId::new("web").unwrap()).unwrap();
+        for name in &stale {
+            assert!(!directory.path().join(name).exists(), "{name}");
+        }
+        for name in &kept {
+            assert!(directory.path().join(name).exists(), "{name}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Where a container is in its life, as the kernel has it: nothing here is remembered, so nothing is stale.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use gabion_sys::process;
@@ -13,7 +12,7 @@ use nix::unistd::Pid;
 use crate::cgroup;
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
-use crate::state::{Init, Record, StateRoot};
+use crate::state::{self, Init, Record, StateRoot};
 
 /// A container's status (runtime.md, "State"), and `paused` as other runtimes have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +83,11 @@ pub fn list(root: &StateRoot) -> Result<Vec<Result<Container>>> {
 /// The status of a container whose record was read from `directory`.
 pub(crate) fn of(record: &Record, directory: &Path) -> Result<Status> {
     let Some(init) = record.init else {
-        // Whoever builds it holds the lock. If nobody does, whoever did was killed.
-        return Ok(if is_locked(directory) {
-            Status::Creating
-        } else {
-            Status::Stopped
+        // If whoever builds it is not there any more, nobody will end what was begun.
+        let maker = state::read_maker(directory).map(alive).transpose()?;
+        return Ok(match maker.flatten() {
+            Some(_) => Status::Creating,
+            None => Status::Stopped,
         });
     };
     if alive(init)?.is_none() {
@@ -102,21 +101,6 @@ pub(crate) fn of(record: &Record, directory: &Path) -> Result<Status> {
     } else {
         Status::Running
     })
-}
-
-fn is_locked(directory: &Path) -> bool {
-    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
-    let Ok(file) = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(directory)
-    else {
-        return false;
-    };
-    matches!(
-        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockSharedNonblock),
-        Err((_, Errno::EWOULDBLOCK))
-    )
 }
 
 /// A descriptor of the init process, if it is that very process and has not ended.

@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    check, create, delete, explain, features, kill, list, policy, run, spec, start, state,
+    check, create, delete, exec, explain, features, kill, list, pause, policy, run, spec, start, state,
 };
 
 /// The version of gabion.
@@ -126,10 +126,14 @@ pub(crate) enum Command {
     Create(create::Options),
     Start(start::Options),
     State(state::Options),
+    Exec(exec::Options),
     Kill(kill::Options),
     Delete(delete::Options),
     Run(run::Options),
     List(list::Options),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Ps(pause::Ps),
     Spec(spec::Options),
     Features(features::Options),
     Check(check::Options),

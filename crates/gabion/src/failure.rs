@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Anything else.
     Error(anyhow::Error),
+    /// A further process of a container was not started.
+    Exec(Box<Failure>),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -52,11 +54,12 @@ impl Failure {
                 first.strip_prefix("error: ").unwrap_or(first).to_owned()
             }
             Failure::Error(error) => format!("{error:#}"),
+            Failure::Exec(failure) => format!("exec failed: {}", failure.line()),
         }
     }
 
-    /// Tells it, once in the log and once to whoever watches standard error, and gives the exit status: 1, as
-    /// runc has it.
+    /// Tells it, once in the log and once to whoever watches standard error, and gives the exit status: 1, and 255
+    /// for a process that `exec` did not start, as runc has them.
     pub(crate) fn report(self, log: &Log) -> ExitCode {
         let line = self.line();
         if log.is_file() || log.format() == LogFormat::Json {
@@ -64,15 +67,25 @@ impl Failure {
         }
         if log.is_file() || log.format() == LogFormat::Text {
             let mut stderr = std::io::stderr();
-            let text = match self {
-                Failure::Refused { text, .. } if stderr.is_terminal() => text,
+            let text = match self.innermost() {
+                Failure::Refused { text, .. } if stderr.is_terminal() => text.clone(),
                 Failure::Refused { .. } => format!("{line}\n"),
-                Failure::Usage(text) => text,
-                Failure::Error(_) => format!("gabion: {line}\n"),
+                Failure::Usage(text) => text.clone(),
+                Failure::Error(_) | Failure::Exec(_) => format!("gabion: {line}\n"),
             };
             // Standard error may be closed; then the log and the exit status say it.
             drop(stderr.write_all(text.as_bytes()));
         }
-        ExitCode::FAILURE
+        match self {
+            Failure::Exec(_) => ExitCode::from(255),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    fn innermost(&self) -> &Failure {
+        match self {
+            Failure::Exec(failure) => failure.innermost(),
+            other => other,
+        }
     }
 }

@@ -11,9 +11,10 @@ use gabion_baseline::judge::wanted_facts;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::report::{Report, Subject};
 use gabion_baseline::rules::annotations::requested_profile;
-use gabion_baseline::{Admitted, Allegation, Facts, Finding, Judgement, Operation, Policy, judge};
+use gabion_baseline::{Admitted, Allegation, Facts, Finding, Judgement, Operation, Policy, Profile, judge};
 use gabion_host::{Held, bundle};
 use gabion_ledger::{Ledger, Record, RecordedFinding, Verdict};
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -48,29 +49,12 @@ pub(crate) fn admit(
     host: gabion_host::Context,
 ) -> Result<Admission, Failure> {
     let (site, _) = context.site()?;
-    let ledger = context.ledger(&site)?;
-    let mut book = Book {
-        ledger,
-        record: Record::now(id, operation, Verdict::Failed, site.policy.profile.name()),
-    };
+    let mut book = Book::open(context, &site, id, operation)?;
     book.record.bundle = std::path::absolute(bundle)
         .ok()
         .map(|path| path.display().to_string());
-    let judged = match judge_bundle(
-        context,
-        &site,
-        bundle,
-        &Operation::Create { id: id.to_owned() },
-        host,
-    ) {
-        Ok(judged) => judged,
-        Err(failure) => {
-            book.note(Verdict::Failed, Some(&failure.line()))?;
-            return Err(failure);
-        }
-    };
-    book.record.profile = judged.profile.to_owned();
-    book.record.findings = judged.judgement.findings().iter().map(recorded).collect();
+    let create = Operation::Create { id: id.to_owned() };
+    let judged = book.or_failed(judge_bundle(context, &site, bundle, &create, host))?;
     let path = judged.bundle.display().to_string();
     let file = judged.bundle.join("config.json").display().to_string();
     let subject = Subject {
@@ -78,8 +62,75 @@ pub(crate) fn admit(
         file: &file,
         bundle: Some(&path),
     };
-    let report = Report::of(&judged.judgement, subject);
-    match judged.judgement {
+    let admitted = conclude(&mut book, judged.judgement, judged.profile, subject)?;
+    Ok(Admission {
+        admitted,
+        bundle: judged.bundle,
+        held: judged.held,
+        lsm: judged.lsm,
+        book,
+    })
+}
+
+/// Judges a further process of a container, and records the judgement.
+///
+/// `effective` is what the container was built from, `profile` what it was judged under: so is the process, or
+/// stricter if the caller says so.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) fn admit_process(
+    context: &Context<'_>,
+    id: &str,
+    effective: &Value,
+    process: Value,
+    profile: &str,
+    host: gabion_host::Context,
+) -> Result<(Box<Admitted>, Option<LsmFact>, Book), Failure> {
+    let (site, _) = context.site()?;
+    let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Exec)?;
+    let mut policy = site.policy.clone();
+    let of_container: Profile = profile.parse()?;
+    policy.profile = context
+        .globals()
+        .profile
+        .map_or(of_container, |asked| asked.max(of_container));
+    let mut document = effective.clone();
+    document["process"] = process;
+    let container = book.or_failed(Allegation::from_document(effective.clone()).map_err(Failure::from))?;
+    let allegation = book.or_failed(Allegation::from_document(document).map_err(Failure::from))?;
+    let operation = Operation::Exec {
+        id: id.to_owned(),
+        container: Box::new(container.config().clone()),
+    };
+    let mut wanted = wanted_facts(&policy, &operation);
+    wanted.insert(FactKind::Lsm);
+    let host = gabion_host::Context {
+        policy_files: policy_files(context),
+        ..host
+    };
+    let collected = gabion_host::collect(allegation.config(), Path::new("/"), &wanted, &host);
+    let judgement = judge(&allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
+    let subject = Subject {
+        name: id,
+        file: "process",
+        bundle: None,
+    };
+    let admitted = conclude(&mut book, judgement, policy.profile.name(), subject)?;
+    Ok((admitted, collected.facts.lsm.known().cloned(), book))
+}
+
+/// Records a judgement; a refusal becomes the failure that is told.
+fn conclude(
+    book: &mut Book,
+    judgement: Judgement,
+    profile: &str,
+    subject: Subject<'_>,
+) -> Result<Box<Admitted>, Failure> {
+    book.record.profile = profile.to_owned();
+    book.record.findings = judgement.findings().iter().map(recorded).collect();
+    let report = Report::of(&judgement, subject);
+    match judgement {
         Judgement::Refused(_) => {
             let failure = Failure::refused(&report);
             book.note(Verdict::Refused, Some(&failure.line()))?;
@@ -87,13 +138,7 @@ pub(crate) fn admit(
         }
         Judgement::Admitted(admitted) => {
             book.note(Verdict::Admitted, None)?;
-            Ok(Admission {
-                admitted,
-                bundle: judged.bundle,
-                held: judged.held,
-                lsm: judged.lsm,
-                book,
-            })
+            Ok(admitted)
         }
     }
 }
@@ -106,6 +151,29 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    fn open(
+        context: &Context<'_>,
+        site: &Site,
+        id: &str,
+        operation: gabion_ledger::Operation,
+    ) -> Result<Self, Failure> {
+        let profile = site.policy.profile.name();
+        let record = Record::now(id, operation, Verdict::Failed, profile);
+        Ok(Book {
+            ledger: context.ledger(site)?,
+            record,
+        })
+    }
+
+    /// Records what kept something from being judged.
+    fn or_failed<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &outcome {
+            let line = failure.line();
+            self.note(Verdict::Failed, Some(&line))?;
+        }
+        outcome
+    }
+
     /// For an operation on a container that was judged before.
     pub(crate) fn of(
         context: &Context<'_>,
@@ -179,7 +247,7 @@ pub(crate) fn judge_bundle(
     let policy = stricter_if_asked(&site.policy, &allegation);
     host.engine_roots = policy.engine_roots.clone();
     host.policy_files = policy_files(context);
-    let mut wanted = wanted_facts(&policy);
+    let mut wanted = wanted_facts(&policy, operation);
     // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
     wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
     let collected = gabion_host::collect(allegation.config(), &file.path, &wanted, &host);
@@ -198,9 +266,9 @@ pub(crate) fn judge_bundle(
 /// for each of them.
 fn demand_rootfs(facts: &Facts, way_out: &str) -> Result<(), Failure> {
     match &facts.rootfs {
-        Fact::Known(RootfsFact::Missing(why)) => {
-            Err(Failure::error(format!("config.json#/root/path: there is no root file system: {why}{way_out}")))
-        }
+        Fact::Known(RootfsFact::Missing(why)) => Err(Failure::error(format!(
+            "config.json#/root/path: there is no root file system: {why}{way_out}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -216,6 +284,7 @@ pub(crate) fn judge_file(
 ) -> Result<Judgement, Failure> {
     let allegation = Allegation::parse(bytes)?;
     let policy = stricter_if_asked(&site.policy, &allegation);
+    let operation = Operation::Check { offline };
     let facts = if offline {
         gabion_host::offline(allegation.config())
     } else {
@@ -224,12 +293,14 @@ pub(crate) fn judge_file(
             policy_files: policy_files(context),
             ..gabion_host::Context::default()
         };
-        let wanted = wanted_facts(&policy);
+        let wanted = wanted_facts(&policy, &operation);
         let collected = gabion_host::collect(allegation.config(), directory, &wanted, &host);
-        demand_rootfs(&collected.facts, "; --offline judges a file from another host by its words alone")?;
+        demand_rootfs(
+            &collected.facts,
+            "; --offline judges a file from another host by its words alone",
+        )?;
         collected.facts
     };
-    let operation = Operation::Check { offline };
     Ok(judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?)
 }
 

@@ -78,6 +78,7 @@ fn parse(word: &str) -> Option<Lie> {
         "prctl" => libc::SYS_prctl,
         "prlimit64" => libc::SYS_prlimit64,
         "seccomp" => libc::SYS_seccomp,
+        "setns" => libc::SYS_setns,
         "setgroups" => libc::SYS_setgroups,
         "setresgid" => libc::SYS_setresgid,
         "setresuid" => libc::SYS_setresuid,

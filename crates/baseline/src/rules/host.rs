@@ -55,7 +55,8 @@ fn runtime(case: &Case<'_>, violations: &mut Violations) {
         }
     };
     // A check runs nothing, so there is nobody who could reach the program through /proc.
-    if runtime.sealed.is_none() && matches!(case.operation, Operation::Create { .. }) {
+    if runtime.sealed.is_none() && matches!(case.operation, Operation::Create { .. } | Operation::Exec { .. })
+    {
         violations
             .report(
                 "",

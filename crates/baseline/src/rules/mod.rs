@@ -16,15 +16,16 @@ pub mod lsm;
 pub mod mounts;
 pub mod namespaces;
 pub mod network;
+pub mod operations;
 pub mod paths;
 pub mod privileges;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;
-pub mod terminal;
 #[cfg(test)]
 pub(crate) mod table;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 
@@ -59,4 +60,5 @@ pub static TOPICS: &[(&str, &[&Rule])] = &[
     ("Host", host::RULES),
     ("Environment and secrets", environment::RULES),
     ("Images", images::RULES),
+    ("Operations on a container", operations::RULES),
 ];

@@ -38,7 +38,7 @@ static TTY_02: Rule = Rule {
 
 fn streams(case: &Case<'_>, violations: &mut Violations) {
     // A check starts nothing that could inherit the streams.
-    if !matches!(case.operation, Operation::Create { .. }) {
+    if !matches!(case.operation, Operation::Create { .. } | Operation::Exec { .. }) {
         return;
     }
     let descriptors = match &case.facts.descriptors {

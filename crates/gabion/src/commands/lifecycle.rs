@@ -1,16 +1,20 @@
 //! The life of a container, wired to `gabion-container`.
 
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
 
 use gabion_baseline::facts::LsmFact;
 use gabion_container::{
-    Container, ContainerError, ContainerId, CreateOptions, Force, Foreground, Reach, StateRoot, seal,
+    Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, StateRoot,
+    seal,
 };
 use gabion_descent::Failure as DescentFailure;
 use gabion_ledger::{Operation, Verdict};
 use serde::Serialize;
 
-use crate::commands::{create, delete, kill, list, run, start, state};
+use crate::commands::{create, delete, exec, kill, list, pause, run, start, state};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::gate::{self, Admission, Book};
@@ -79,6 +83,49 @@ pub(crate) fn start(options: &start::Options, context: &Context<'_>) -> Result<E
     }
 }
 
+pub(crate) fn exec(options: &exec::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    start_process(options, context).map_err(|failure| Failure::Exec(Box::new(failure)))
+}
+
+fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    seal::ensure()?;
+    seal::name_process()?;
+    let (root, id) = place(&options.id, context)?;
+    let record = root.read(&id)?;
+    let effective = gabion_container::effective(&root, &id)?;
+    let process = options.process(&effective)?;
+    let host = gabion_host::Context {
+        sealed: seal::sealed()?.map(str::to_owned),
+        binary: seal::installed(),
+        ..gabion_host::Context::default()
+    };
+    let (admitted, lsm, mut book) =
+        gate::admit_process(context, id.as_str(), &effective, process, &record.profile, host)?;
+    let exec = ExecOptions {
+        console_socket: absolute(&options.console_socket)?,
+        pid_file: absolute(&options.pid_file)?,
+        pidfd_socket: absolute(&options.pidfd_socket)?,
+        preserved_descriptors: options.preserve_fds,
+        ignore_paused: options.ignore_paused,
+        lsm: lsm.unwrap_or_default(),
+    };
+    let mut started = || {
+        book.note(Verdict::Started, None)
+            .map_err(|failure| ContainerError::Other(failure.line()))
+    };
+    let outcome = if options.detach {
+        gabion_container::exec(&root, &id, &admitted, &exec)
+            .and_then(|_| started())
+            .map(|()| 0)
+    } else {
+        gabion_container::exec_foreground(&root, &id, &admitted, exec, &mut started)
+    };
+    match outcome {
+        Ok(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
+        Err(error) => Err(note_failure(&mut book, &id, error)?),
+    }
+}
+
 pub(crate) fn state(options: &state::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let (root, id) = place(&options.id, context)?;
     print::json(&Entry::of(&Container::find(&root, &id)?))
@@ -122,6 +169,63 @@ pub(crate) fn list(options: &list::Options, context: &Context<'_>) -> Result<Exi
     }
 }
 
+pub(crate) fn pause(options: &pause::Pause, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    gabion_container::pause(&root, &id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn resume(options: &pause::Resume, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    gabion_container::resume(&root, &id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn ps(options: &pause::Ps, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let (root, id) = place(&options.id, context)?;
+    let pids = gabion_container::processes(&root, &id)?;
+    if options.format == list::Format::Json {
+        return print::json(&pids);
+    }
+    let wanted = if options.options.is_empty() {
+        vec!["-ef".to_owned()]
+    } else {
+        options.options.clone()
+    };
+    let output = Command::new("ps")
+        .args(&wanted)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run ps")?;
+    if !output.status.success() {
+        return Err(Failure::error(format!(
+            "ps {}: {}",
+            wanted.join(" "),
+            output.status
+        )));
+    }
+    print::out(&of_container(&String::from_utf8_lossy(&output.stdout), &pids)?)
+}
+
+/// The header and those lines of a table of ps(1) that are about these processes.
+fn of_container(table: &str, pids: &[i32]) -> Result<String, Failure> {
+    let header = table.lines().next().unwrap_or_default();
+    let Some(column) = header.split_whitespace().position(|title| title == "PID") else {
+        return Err(Failure::error(
+            "the options for ps give a table without a column PID",
+        ));
+    };
+    let about = |line: &&str| {
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|cell| cell.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    let lines = std::iter::once(header).chain(table.lines().skip(1).filter(about));
+    Ok(lines.map(|line| format!("{line}\n")).collect())
+}
+
 /// Judges a bundle, and gathers what building takes.
 fn prepare(
     id: &str,
@@ -148,7 +252,6 @@ fn prepare(
         ..gabion_host::Context::default()
     };
     let mut admission = gate::admit(context, id.as_str(), &build.bundle, operation, host)?;
-    let absolute = |path: &Option<std::path::PathBuf>| path.as_ref().map(std::path::absolute).transpose();
     let options = CreateOptions {
         id: id.clone(),
         bundle: admission.bundle.clone(),
@@ -163,6 +266,10 @@ fn prepare(
         lsm: admission.lsm.clone().unwrap_or_else(LsmFact::default),
     };
     Ok((root, id, admission, options))
+}
+
+fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
+    path.as_ref().map(std::path::absolute).transpose()
 }
 
 fn place(id: &str, context: &Context<'_>) -> Result<(StateRoot, ContainerId), Failure> {
@@ -258,4 +365,20 @@ fn table(entries: &[Entry]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_ps_is_cut_to_the_containers_processes() {
+        let table =
+            "UID   PID  PPID CMD\nroot    1     0 init\nroot   17     1 sleep 17\nroot  170    17 sh\n";
+        assert_eq!(
+            of_container(table, &[17]).unwrap(),
+            "UID   PID  PPID CMD\nroot   17     1 sleep 17\n"
+        );
+        assert!(of_container("USER CMD\n", &[17]).is_err());
+    }
 }

@@ -3,11 +3,13 @@
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
+pub(crate) mod pause;
 pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod spec;
