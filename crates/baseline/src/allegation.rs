@@ -28,15 +28,23 @@ pub struct Allegation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum AllegationError {
-    #[error("config.json is empty; an OCI bundle needs one (runtime-spec, bundle.md). `gabion spec` writes a first one")]
+    #[error(
+        "config.json is empty; an OCI bundle needs one (runtime-spec, bundle.md). `gabion spec` writes a first one"
+    )]
     Empty,
     #[error("config.json is {size} bytes; at most {MAX_CONFIG_BYTES} are read")]
     TooLarge { size: u64 },
     #[error("config.json is not UTF-8: invalid byte at offset {offset}")]
     NotUtf8 { offset: usize },
     #[error("config.json, line {line} column {column}: {what}")]
-    Syntax { line: usize, column: usize, what: String },
-    #[error("config.json#{pointer} is there twice; which of the two would count depends on the reader. Remove one")]
+    Syntax {
+        line: usize,
+        column: usize,
+        what: String,
+    },
+    #[error(
+        "config.json#{pointer} is there twice; which of the two would count depends on the reader. Remove one"
+    )]
     DuplicateKey { pointer: String },
     #[error("config.json#{pointer}: {what}")]
     Type { pointer: String, what: String },
@@ -52,19 +60,25 @@ impl Allegation {
     /// a duplicate key, a property of the wrong type, an unknown `ociVersion`, an annotation without a key.
     pub fn parse(bytes: &[u8]) -> Result<Self, AllegationError> {
         if bytes.len() > MAX_CONFIG_BYTES {
-            return Err(AllegationError::TooLarge { size: bytes.len() as u64 });
+            return Err(AllegationError::TooLarge {
+                size: bytes.len() as u64,
+            });
         }
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| AllegationError::NotUtf8 { offset: error.valid_up_to() })?;
+        let text = std::str::from_utf8(bytes).map_err(|error| AllegationError::NotUtf8 {
+            offset: error.valid_up_to(),
+        })?;
         if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
             return Err(AllegationError::Empty);
         }
         let mut duplicate = None;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let document = Strict { path: None, duplicate: &mut duplicate }
-            .deserialize(&mut deserializer)
-            .and_then(|document| deserializer.end().map(|()| document))
-            .map_err(|error| syntax(&error))?;
+        let document = Strict {
+            path: None,
+            duplicate: &mut duplicate,
+        }
+        .deserialize(&mut deserializer)
+        .and_then(|document| deserializer.end().map(|()| document))
+        .map_err(|error| syntax(&error))?;
         if let Some(pointer) = duplicate {
             return Err(AllegationError::DuplicateKey { pointer });
         }
@@ -80,12 +94,20 @@ impl Allegation {
         let version = &config.oci_version;
         let major = version.split('.').next().unwrap_or_default();
         if major != "1" || version.split('.').count() < 3 {
-            return Err(AllegationError::Version { found: version.clone() });
+            return Err(AllegationError::Version {
+                found: version.clone(),
+            });
         }
-        if let Some(value) = config.annotations.value().and_then(|annotations| annotations.get("")) {
+        if let Some(value) = config
+            .annotations
+            .value()
+            .and_then(|annotations| annotations.get(""))
+        {
             return Err(AllegationError::Type {
                 pointer: Pointer::default().key("annotations").key("").into(),
-                what: format!("the annotation {value:?} has an empty key (config.md, \"Annotations\"). Name or remove it"),
+                what: format!(
+                    "the annotation {value:?} has an empty key (config.md, \"Annotations\"). Name or remove it"
+                ),
             });
         }
         Ok(Allegation { document, config })
@@ -121,7 +143,10 @@ fn typed(document: &Value) -> Result<Config, AllegationError> {
                     Segment::Unknown => pointer.key("?"),
                 };
             }
-            AllegationError::Type { pointer: pointer.into(), what: error.inner().to_string() }
+            AllegationError::Type {
+                pointer: pointer.into(),
+                what: error.inner().to_string(),
+            }
         })
     })
 }
@@ -129,8 +154,15 @@ fn typed(document: &Value) -> Result<Config, AllegationError> {
 fn syntax(error: &serde_json::Error) -> AllegationError {
     let text = error.to_string();
     // serde_json ends its sentence with the place, which we say first.
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned();
-    AllegationError::Syntax { line: error.line(), column: error.column(), what }
+    let what = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(what, _)| what)
+        .to_owned();
+    AllegationError::Syntax {
+        line: error.line(),
+        column: error.column(),
+        what,
+    }
 }
 
 /// Builds a [`Value`], remembering the first duplicate key on the way.
@@ -210,8 +242,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let Strict { path, duplicate } = self;
         let mut list = Vec::new();
         loop {
-            let link = Link { parent: path, step: Step::Index(list.len()) };
-            match elements.next_element_seed(Strict { path: Some(&link), duplicate })? {
+            let link = Link {
+                parent: path,
+                step: Step::Index(list.len()),
+            };
+            match elements.next_element_seed(Strict {
+                path: Some(&link),
+                duplicate,
+            })? {
                 Some(value) => list.push(value),
                 None => return Ok(Value::Array(list)),
             }
@@ -222,11 +260,17 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let Strict { path, duplicate } = self;
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            let link = Link { parent: path, step: Step::Key(&key) };
+            let link = Link {
+                parent: path,
+                step: Step::Key(&key),
+            };
             if map.contains_key(&key) && duplicate.is_none() {
                 *duplicate = Some(link.pointer().into());
             }
-            let value = members.next_value_seed(Strict { path: Some(&link), duplicate })?;
+            let value = members.next_value_seed(Strict {
+                path: Some(&link),
+                duplicate,
+            })?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -245,14 +289,23 @@ mod tests {
     fn every_kind_of_bad_file_is_answered_with_its_place() {
         assert!(refused("").contains("empty"));
         assert!(refused(" \n").contains("empty"));
-        assert_eq!(refused("{\n  \"a\": ]"), "config.json, line 2 column 8: expected value");
+        assert_eq!(
+            refused("{\n  \"a\": ]"),
+            "config.json, line 2 column 8: expected value"
+        );
         assert!(refused("{} x").contains("line 1 column 4: trailing characters"));
-        assert!(refused(r#"{"ociVersion":"1.0.2","linux":{"sysctl":{"a":"1","a":"2"}}}"#)
-            .starts_with("config.json#/linux/sysctl/a is there twice"));
-        assert!(refused(r#"{"ociVersion":"1.0.2","mounts":[{"destination":"/x","destination":"/y"}]}"#)
-            .starts_with("config.json#/mounts/0/destination is there twice"));
-        assert!(refused(r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":-1}}}"#)
-            .starts_with("config.json#/process/user/uid: invalid value: integer `-1`, expected u32"));
+        assert!(
+            refused(r#"{"ociVersion":"1.0.2","linux":{"sysctl":{"a":"1","a":"2"}}}"#)
+                .starts_with("config.json#/linux/sysctl/a is there twice")
+        );
+        assert!(
+            refused(r#"{"ociVersion":"1.0.2","mounts":[{"destination":"/x","destination":"/y"}]}"#)
+                .starts_with("config.json#/mounts/0/destination is there twice")
+        );
+        assert!(
+            refused(r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":-1}}}"#)
+                .starts_with("config.json#/process/user/uid: invalid value: integer `-1`, expected u32")
+        );
         assert!(refused(r#"{"ociVersion":"1.0.2","process":{}}"#).contains("/process: missing field `cwd`"));
         assert!(refused(r#"{"ociVersion":"2.0.0"}"#).contains("#/ociVersion is \"2.0.0\""));
         assert!(refused(r#"{"ociVersion":"1"}"#).contains("#/ociVersion"));
@@ -265,9 +318,15 @@ mod tests {
         let deep = "[".repeat(100_000);
         assert!(refused(&deep).contains("recursion limit exceeded"));
         let error = Allegation::parse(b"{\"a\":\"\xff\"}").unwrap_err();
-        assert_eq!(error.to_string(), "config.json is not UTF-8: invalid byte at offset 6");
+        assert_eq!(
+            error.to_string(),
+            "config.json is not UTF-8: invalid byte at offset 6"
+        );
         let large = vec![b' '; MAX_CONFIG_BYTES + 1];
-        assert!(matches!(Allegation::parse(&large), Err(AllegationError::TooLarge { .. })));
+        assert!(matches!(
+            Allegation::parse(&large),
+            Err(AllegationError::TooLarge { .. })
+        ));
     }
 
     #[test]

@@ -112,7 +112,13 @@ impl Change {
                 let bounding: Vec<String> = document
                     .pointer("/process/capabilities/bounding")
                     .and_then(Value::as_array)
-                    .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                    .map(|names| {
+                        names
+                            .iter()
+                            .filter_map(Value::as_str)
+                            .map(str::to_owned)
+                            .collect()
+                    })
                     .unwrap_or_default();
                 let profile = seccomp(&bounding);
                 member(document, &["linux"]).insert("seccomp".to_owned(), profile);
@@ -124,7 +130,8 @@ impl Change {
                 member(document, &["process"]).insert("apparmorProfile".to_owned(), json!(profile));
             }
             Change::AddMountOption { mount, option } => {
-                if let Some(Value::Object(entry)) = document.get_mut("mounts").and_then(|m| m.get_mut(*mount)) {
+                if let Some(Value::Object(entry)) = document.get_mut("mounts").and_then(|m| m.get_mut(*mount))
+                {
                     // Of two options that contradict each other the last one counts: one that is there already,
                     // before its opposite, would not do.
                     let options = array(entry, "options");
@@ -133,7 +140,9 @@ impl Change {
                 }
             }
             Change::AddMaskedPath { path } => push_string(list(document, &["linux"], "maskedPaths"), path),
-            Change::AddReadonlyPath { path } => push_string(list(document, &["linux"], "readonlyPaths"), path),
+            Change::AddReadonlyPath { path } => {
+                push_string(list(document, &["linux"], "readonlyPaths"), path)
+            }
             Change::DenyDevicesFirst => {
                 let rules = list(document, &["linux", "resources"], "devices");
                 let deny_all = json!({"allow": false, "access": "rwm"});
@@ -151,7 +160,11 @@ impl Change {
                 let mounts = list(document, &[], "mounts");
                 let first = mounts
                     .iter()
-                    .position(|mount| mount["destination"].as_str().is_some_and(|d| d.starts_with("/dev/")))
+                    .position(|mount| {
+                        mount["destination"]
+                            .as_str()
+                            .is_some_and(|d| d.starts_with("/dev/"))
+                    })
                     .unwrap_or(mounts.len());
                 mounts.insert(
                     first,

@@ -82,7 +82,11 @@ pub struct Levels {
 impl Levels {
     /// The three levels, in the order of [`Profile::ALL`].
     pub const fn new(privileged: Level, baseline: Level, restricted: Level) -> Self {
-        Levels { privileged, baseline, restricted }
+        Levels {
+            privileged,
+            baseline,
+            restricted,
+        }
     }
 
     /// The level in one profile.

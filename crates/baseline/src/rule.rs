@@ -47,7 +47,12 @@ impl Rule {
 
     /// Where the rule comes from, as lines for people: `CIS Docker Benchmark 5.4`.
     pub fn references(&self) -> Vec<String> {
-        let Mappings { pss, cis_docker, nsa, nist_800_190 } = self.mappings;
+        let Mappings {
+            pss,
+            cis_docker,
+            nsa,
+            nist_800_190,
+        } = self.mappings;
         [
             ("Pod Security Standards: ", pss),
             ("CIS Docker Benchmark ", cis_docker),

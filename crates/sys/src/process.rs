@@ -69,9 +69,14 @@ pub fn reset_signals() -> Result<()> {
         .thread_set_mask()
         .map_err(|errno| crate::CallError::new("sigprocmask(SIG_SETMASK, none)", errno))?;
     // SAFETY: SIG_DFL installs no handler of ours, so there is no code that could run at a bad time.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }
-        .map(drop)
-        .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
+    unsafe {
+        nix::sys::signal::signal(
+            nix::sys::signal::Signal::SIGPIPE,
+            nix::sys::signal::SigHandler::SigDfl,
+        )
+    }
+    .map(drop)
+    .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
 }
 
 /// Takes over a descriptor that this program was handed, by its number: across execve, or in a message.
@@ -83,10 +88,16 @@ pub fn reset_signals() -> Result<()> {
 /// `EBADF` if it is not open; `EINVAL` for the three standard ones, which the standard library owns.
 pub fn inherited(number: i32) -> Result<OwnedFd> {
     if number < 3 {
-        return Err(crate::CallError::new(format!("inherit({number})"), nix::errno::Errno::EINVAL));
+        return Err(crate::CallError::new(
+            format!("inherit({number})"),
+            nix::errno::Errno::EINVAL,
+        ));
     }
     if closes_on_exec(number)?.is_none() {
-        return Err(crate::CallError::new(format!("inherit({number})"), nix::errno::Errno::EBADF));
+        return Err(crate::CallError::new(
+            format!("inherit({number})"),
+            nix::errno::Errno::EBADF,
+        ));
     }
     // SAFETY: it is open (asked just above), and it was handed to this program as a number, so no owner for it
     // exists unless this function was called twice, which its precondition forbids.
