@@ -69,8 +69,8 @@ if command -v shellcheck >/dev/null; then part scripts shellcheck scripts/*.sh b
 part static scripts/check-static.sh "$GABION"
 part links scripts/check-links.sh
 part rules scripts/rules.sh --check
-part unit cargo test --workspace --locked --exclude gabion-integration -- --show-output
-part end-to-end env GABION="$GABION" cargo test --locked -p gabion-integration -- --show-output
+part unit cargo test --workspace --locked --no-fail-fast --exclude gabion-integration -- --show-output
+part end-to-end env GABION="$GABION" cargo test --locked --no-fail-fast -p gabion-integration -- --show-output
 part conformance-hybrid scripts/conformance.sh
 part conformance-cgroup2 in_cgroup2 scripts/conformance.sh
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi
