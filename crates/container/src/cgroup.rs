@@ -66,7 +66,9 @@ pub fn signal_all(cgroups: &[PathBuf], signal: i32) -> Result<usize> {
 /// Ends every process in a container's cgroups, and waits until all are gone.
 ///
 /// Version 2 does it in one write (`cgroup.kill`, Linux 5.14). With version 1 a process may fork while we
-/// look: we look again until nobody is there.
+/// look: we look again until nobody is there. Only the first hierarchy is looked at, since looking costs a turn at the
+/// kernel's one lock for cgroups, and whoever joined one joined all; should one have been killed between two of them,
+/// [`remove`] finds it.
 ///
 /// # Errors
 /// If someone is still there after ten seconds: a process in an uninterruptible wait.
@@ -85,8 +87,14 @@ pub fn kill_all(cgroups: &[PathBuf]) -> Result<()> {
         }
         thaw(cgroup)?;
     }
+    let first = cgroups
+        .iter()
+        .position(|cgroup| cgroup.join("cgroup.procs").exists());
+    let Some(first) = first.map(|at| &cgroups[at..=at]) else {
+        return Ok(());
+    };
     loop {
-        let pids = processes(cgroups)?;
+        let pids = processes(first)?;
         if pids.is_empty() {
             return Ok(());
         }
@@ -190,6 +198,7 @@ pub fn remove(cgroups: &[PathBuf]) -> Result<()> {
                     // The last process has ended but is still on its way out of the cgroup. The kernel tells
                     // nobody when it is through, so this is the one place that looks again after a pause.
                     Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                        kill_all(std::slice::from_ref(&directory))?;
                         std::thread::sleep(pause);
                         pause = (pause * 2).min(Duration::from_millis(50));
                     }
