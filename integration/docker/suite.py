@@ -642,6 +642,57 @@ def exec_has_the_containers_filter_and_capabilities(docker):
 
 
 @suite.check
+def exec_takes_its_options(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000")
+    found = docker.docker("exec", "-u", "1000:1000", "-w", "/home/app", "-e", "A=b", "-i", name, "sh", "-c",
+                          "id -u; id -g; pwd; echo $A; cat", stdin="typed\n")
+    typed = in_terminal(DOCKER, "exec", "-t", name, "sh", "-c", "test -t 0 && tty; exit 4")
+    docker.docker("exec", "-d", name, "sh", "-c", "echo later >/tmp/later")
+    until(lambda: run(DOCKER, "exec", name, "cat", "/tmp/later").out == "later\n", "a detached exec")
+    docker.docker("rm", "-f", name)
+    equal(found, "1000\n1000\n/home/app\nb\ntyped", "out")
+    equal((typed.status, typed.out[:9]), (4, "/dev/pts/"), "status, terminal")
+
+
+@suite.check
+def exec_that_fails_says_why(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000")
+    for command, why in [("no-such-command", "executable file not found in $PATH"),
+                         ("/etc/not-executable", "permission denied")]:
+        output = run(DOCKER, "exec", name, command)
+        # Docker 20.10 has one status for every exec that did not start.
+        equal(output.status, 126, f"{output}; exit status")
+        contains(output.out, why)
+    docker.docker("rm", "-f", name)
+
+
+@suite.check
+def exec_ends_with_its_container(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000")
+    process = subprocess.Popen([DOCKER, "exec", name, "sleep", "1000"], stdin=subprocess.DEVNULL)
+    until(lambda: docker.inspect(name, "{{len .ExecIDs}}") == "1", "the exec")
+    subprocess.run(["sleep", "0.5"], check=True)
+    docker.docker("rm", "-f", name)
+    equal(process.wait(20), 137, "exit status")
+    docker.nothing_left()
+
+
+@suite.check
+def refused_privileged_exec(docker):
+    docker.runtime.needs("exec")
+    name, _ = docker.detach("sleep", "1000")
+    output = run(DOCKER, "exec", "--privileged", name, "grep", "CapEff", "/proc/self/status")
+    docker.docker("rm", "-f", name)
+    if not docker.runtime.is_gabion:
+        raise Skip("what the control does with it depends on the host's capabilities")
+    equal(output.status, 126, f"{output}; exit status")
+    contains(output.out + output.err, "OPS-01")
+
+
+@suite.check
 def pause_and_unpause(docker):
     docker.runtime.needs("pause")
     name, _ = docker.detach("sleep", "1000")

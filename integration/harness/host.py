@@ -38,6 +38,8 @@ def enter(network):
 
 
 def prepare():
+    # An interrupted suite ends its daemons too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     mount("--make-rshared", "/")
     for place in PLACES:
         if not os.path.isdir(place):
