@@ -94,6 +94,10 @@ able_of() { # CGROUPS RUNTIME...
             able+=("$runtime")
         else
             echo "cgroups $cgroups: $runtime cannot do it here: $(tail -1 "$place/once.txt")" >&2
+            # What it could not make it may not have taken away again.
+            for left in /sys/fs/cgroup/"bench-$runtime" /sys/fs/cgroup/*/"bench-$runtime"; do
+                if [ -d "$left" ]; then rmdir "$left"; fi
+            done
             if [ "$runtime" = crun ]; then set -- "$@" crun-; fi
         fi
     done
