@@ -12,6 +12,9 @@ PREFIX ?= /usr/local
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
+# These put it beside other runtimes, and into engines.
+test bench: export GABION_PREREQUISITES = all
+
 prerequisites: ## install what is missing to build and test (Debian)
 	@scripts/prerequisites.sh
 
