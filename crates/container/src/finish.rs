@@ -250,8 +250,8 @@ fn parent_and_name(root: &OwnedFd, path: &Path) -> Result<(OwnedFd, PathBuf), Fa
     Ok((directory(root, parent)?, PathBuf::from(name)))
 }
 
-/// Makes a device that libcontainer does not make, and sees that each is what was asked for: in a user namespace
-/// libcontainer binds the host's file of the same path, whatever that is.
+/// Makes a device that libcontainer does not make, and sees that each one is what was judged: kind and numbers, as
+/// they are in the finished container. Its path alone says nothing.
 fn finish_device(device: &Device) -> Result<(), Failure> {
     let path = Path::new(&device.path);
     let root = root()?;

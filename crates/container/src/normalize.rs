@@ -293,8 +293,7 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     }
     let has_user_namespace = linux.namespaces.items().iter().any(|entry| entry.kind == "user");
     for (index, device) in linux.devices.items().iter().enumerate() {
-        // Where the kernel makes no devices (in a user namespace), the engine binds the host's file of the same
-        // path: a path with `..` would choose another one than was judged.
+        // Judged as it is written, so it must mean what is written whoever resolves it.
         let plain = Path::new(&device.path)
             .components()
             .all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
