@@ -5,6 +5,8 @@
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GABION := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/gabion
 PREFIX ?= /usr/local
+# What `gabion --version` says it was built from.
+export GABION_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
 .PHONY: build demo test conformance bench rules install uninstall prerequisites help
 .DEFAULT_GOAL := help

@@ -65,7 +65,7 @@ if ! command -v cargo-deny >/dev/null && ! [ -x target/tools/bin/cargo-deny ]; t
 fi
 PATH="$PATH:$PWD/target/tools/bin"
 part deny cargo deny --all-features check bans licenses sources
-if command -v shellcheck >/dev/null; then part scripts shellcheck scripts/*.sh bench/run.sh .ci/run; fi
+part scripts shellcheck scripts/*.sh bench/run.sh .ci/run
 part static scripts/check-static.sh "$GABION"
 part links scripts/check-links.sh
 part rules scripts/rules.sh --check

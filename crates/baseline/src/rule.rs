@@ -22,7 +22,7 @@ pub struct Rule {
     pub why: &'static str,
     /// Attacks and CVEs that the rule stops.
     pub stops: &'static [&'static str],
-    /// The JSON pointers it looks at, `*` for any element.
+    /// The JSON pointers it looks at, `*` for any element; none if it looks at the runtime itself.
     pub fields: &'static [&'static str],
     /// What happens when it is violated.
     pub levels: Levels,

@@ -315,7 +315,10 @@ fn stricter_if_asked(policy: &Policy, allegation: &Allegation) -> Policy {
 
 fn policy_files(context: &Context<'_>) -> Vec<PathBuf> {
     let (file, drop_ins) = policy::places(context.globals().policy.as_deref());
-    vec![file, drop_ins]
+    // A relative one stays as it is where there is no working directory to begin at, and is then refused.
+    [file, drop_ins]
+        .map(|path| std::path::absolute(&path).unwrap_or(path))
+        .to_vec()
 }
 
 fn our_bug(error: gabion_baseline::AllegationError) -> anyhow::Error {

@@ -125,7 +125,7 @@ fn held(sockets: &[Socket], found: &Found, kind: FileKind) -> Option<String> {
         return Some(socket.what.to_owned());
     }
     let socket = sockets.iter().find(|socket| socket.above.contains(&identity))?;
-    Some(format!("a directory that holds {}", socket.what))
+    Some(format!("where {} is", socket.what))
 }
 
 /// A socket by its path, if one is there now.
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(what(&path).unwrap(), "the Docker daemon's socket");
         assert_eq!(
             what(&top.join("deep")).unwrap(),
-            "a directory that holds the Docker daemon's socket"
+            "where the Docker daemon's socket is"
         );
         assert_eq!(what(&top.join("other")), None);
         // Another name for the same socket changes nothing.
@@ -250,10 +250,7 @@ mod tests {
             sockets.held_by(&mut walker, &found, true).unwrap()
         };
         assert_eq!(held("1000/podman/podman.sock").unwrap(), "a user's podman socket");
-        assert_eq!(
-            held("1000").unwrap(),
-            "a directory that holds a user's podman socket"
-        );
+        assert_eq!(held("1000").unwrap(), "where a user's podman socket is");
         assert_eq!(held("0"), None);
         let missing = format!("{}/none/*/x", top.display());
         assert_eq!(places(&missing), Ok(Vec::new()));
@@ -279,10 +276,7 @@ mod tests {
             sockets.held_by(&mut walker, &found, true).unwrap()
         };
         assert_eq!(held(&top.join("run/notify")).unwrap(), "a test's socket");
-        assert_eq!(
-            held(&top.join("run")).unwrap(),
-            "a directory that holds a test's socket"
-        );
-        assert_eq!(held(&top).unwrap(), "a directory that holds a test's socket");
+        assert_eq!(held(&top.join("run")).unwrap(), "where a test's socket is");
+        assert_eq!(held(&top).unwrap(), "where a test's socket is");
     }
 }

@@ -19,7 +19,7 @@ static HOST_03: Rule = Rule {
         "CVE-2019-5736 (overwriting the runtime)",
         "editing the policy that is to refuse",
     ],
-    fields: &[""],
+    fields: &[],
     levels: Levels::new(Level::Deny, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {

@@ -17,7 +17,7 @@ static TTY_02: Rule = Rule {
     why: "A descriptor needs no path: a directory of the host in descriptor 0 is a way out of the root file \
           system, and a block device is the host's disk.",
     stops: &["CVE-2024-21626 (Leaky Vessels)", "CVE-2016-9962"],
-    fields: &[""],
+    fields: &[],
     levels: Levels::new(Level::Deny, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {

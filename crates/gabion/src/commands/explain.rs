@@ -106,7 +106,11 @@ fn page(rule: &Rule, width: usize) -> String {
     out.paragraph("Violated when", rule.meaning);
     out.paragraph("Why", rule.why);
     out.items("Stops", rule.stops.iter().copied());
-    out.items("Looks at", rule.fields.iter().copied());
+    if rule.fields.is_empty() {
+        out.paragraph("Looks at", "The runtime itself, and nothing in config.json.");
+    } else {
+        out.items("Looks at", rule.fields.iter().copied());
+    }
     out.title("In each profile");
     for profile in Profile::ALL {
         out.labelled(profile.name(), describe(rule.levels.of(profile)));

@@ -277,7 +277,7 @@ fn socket_by_name(path: &str) -> Option<String> {
     let below = CONTROL_SOCKETS
         .iter()
         .find(|(socket, _)| leads(socket, path) == Some(false));
-    below.map(|(_, what)| format!("a directory that holds {what}"))
+    below.map(|(_, what)| format!("where {what} is"))
 }
 
 /// Whether a path is the one of a pattern (`true`), or one of the directories above it (`false`).
@@ -758,10 +758,7 @@ mod tests {
                 held("/srv/innocent", "the Docker daemon's socket"),
                 Some("MNT-02:/srv/innocent"),
             ),
-            (
-                held("/run", "a directory that holds containerd's socket"),
-                Some("MNT-02:/run"),
-            ),
+            (held("/run", "where containerd's socket is"), Some("MNT-02:/run")),
             // An engine's root is no excuse.
             (
                 SourceFact {
