@@ -27,6 +27,7 @@ use std::time::Duration;
 use gabion_baseline::facts::Identity;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
@@ -97,8 +98,16 @@ pub struct LateHooks {
 pub struct Locked {
     path: PathBuf,
     lock: Flock<File>,
-    /// It was made under this lock, and is being built.
-    is_maker: bool,
+    /// There while the container is being built under this lock. It goes after the lock is let go, as fields are
+    /// dropped in their order: whoever is killed between the two leaves a lock that nobody holds.
+    maker: Option<Maker>,
+}
+
+/// The mark of the process that builds a container; gone when dropped.
+#[derive(Debug)]
+struct Maker {
+    /// By descriptor: under the same name there may be another container by then.
+    directory: File,
 }
 
 impl Record {
@@ -176,11 +185,11 @@ impl StateRoot {
         }
         let finished = lock(&draft).and_then(|mut locked| {
             locked.save(record)?;
-            write_maker(&draft)?;
+            let maker = Maker::new(&draft)?;
             match renameat2(AT_FDCWD, &draft, AT_FDCWD, &path, RenameFlags::RENAME_NOREPLACE) {
                 Ok(()) => {
                     locked.path.clone_from(&path);
-                    locked.is_maker = true;
+                    locked.maker = Some(maker);
                     Ok(locked)
                 }
                 Err(Errno::EEXIST) => Err(ContainerError::Exists(id.to_string())),
@@ -225,13 +234,22 @@ impl StateRoot {
             .metadata()
             .map_err(ContainerError::file("cannot look at", &path))?;
         match fs::symlink_metadata(&path) {
-            Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(locked),
-            _ => Err(ContainerError::Missing(id.to_string())),
+            Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {}
+            _ => return Err(ContainerError::Missing(id.to_string())),
         }
+        // The mark of one who was killed: nobody else removes it, and whoever holds the lock from here on builds
+        // nothing.
+        if let Some(maker) = read_maker(&path)
+            && status::alive(maker)?.is_none()
+        {
+            let mark = path.join(MAKER);
+            fs::remove_file(&mark).map_err(ContainerError::file("cannot remove", mark))?;
+        }
+        Ok(locked)
     }
 
-    /// Removes what callers who were killed left on the way into or out of an id: directories whose names hold the
-    /// caller's process id, where no such process is.
+    /// Removes what callers who were killed left on the way into or out of an id: names that hold the caller's process
+    /// id, where no such process is.
     ///
     /// # Errors
     /// If the state root cannot be read, or one of them cannot be removed.
@@ -285,7 +303,7 @@ impl StateRoot {
     /// Remembers whose root directory this is. Of two that share one, as a policy may allow, the later counts.
     pub(crate) fn claim(&self, rootfs: Identity, id: &ContainerId) -> Result<()> {
         let path = self.claim_path(rootfs);
-        let draft = self.path.join(format!("~claim.{}", std::process::id()));
+        let draft = self.path.join(format!("~{id}.{}", std::process::id()));
         symlink(id.as_str(), &draft)
             .and_then(|()| fs::rename(&draft, &path))
             .map_err(ContainerError::file("cannot write", path))
@@ -353,8 +371,8 @@ impl Locked {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(mut self) -> Result<()> {
-        // The name may be another container's before this one is dropped.
-        self.is_maker = false;
+        // Nothing is being built any more, and all that was has ended.
+        drop(self.maker.take());
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let leaving = parent.join(format!("~{name}.{}{LEAVING}", std::process::id()));
@@ -391,15 +409,25 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(
     })
 }
 
-impl Drop for Locked {
-    /// What was made is built: from here on the lock is held by those who change it, one after the other.
+impl Maker {
+    fn new(directory: &Path) -> Result<Self> {
+        let pid = std::process::id().cast_signed();
+        let start_time = status::stat(pid).map_or(0, |(_, start_time)| start_time);
+        let text = serde_json::to_vec(&Init { pid, start_time })
+            .map_err(|error| ContainerError::Other(error.to_string()))?;
+        write_atomically(&directory.join(MAKER), &text, 0o600)?;
+        Ok(Maker {
+            directory: open(directory)?,
+        })
+    }
+}
+
+impl Drop for Maker {
     fn drop(&mut self) {
-        if !self.is_maker {
-            return;
-        }
-        let path = self.path.join(MAKER);
-        if let Err(error) = fs::remove_file(&path) {
-            tracing::warn!(%error, ?path, "cannot be removed");
+        match unlinkat(&self.directory, MAKER, UnlinkatFlags::NoRemoveDir) {
+            // Whoever got the lock in between may have deleted it all.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => tracing::warn!(%errno, "the mark of a finished build cannot be removed"),
         }
     }
 }
@@ -418,7 +446,7 @@ fn lock(path: &Path) -> Result<Locked> {
     Ok(Locked {
         path: path.to_owned(),
         lock,
-        is_maker: false,
+        maker: None,
     })
 }
 
@@ -438,14 +466,6 @@ const LEAVING: &str = ".deleted";
 
 /// Who builds a container, while it is being built.
 const MAKER: &str = "maker";
-
-fn write_maker(directory: &Path) -> Result<()> {
-    let pid = std::process::id().cast_signed();
-    let start_time = status::stat(pid).map_or(0, |(_, start_time)| start_time);
-    let text = serde_json::to_vec(&Init { pid, start_time })
-        .map_err(|error| ContainerError::Other(error.to_string()))?;
-    write_atomically(&directory.join(MAKER), &text, 0o600)
-}
 
 /// The process that builds a container, or was killed when it did; `None` if it is built.
 pub(crate) fn read_maker(directory: &Path) -> Option<Init> {
@@ -541,7 +561,7 @@ pub(crate) mod tests {
             root.make(&id, &record("web")),
             Err(ContainerError::Exists(_))
         ));
-        assert_eq!(root.ids().unwrap(), [id.clone()]);
+        assert_eq!(root.ids().unwrap(), std::slice::from_ref(&id));
         assert_eq!(
             fs::read_dir(root.path()).unwrap().count(),
             1,
