@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -204,10 +205,17 @@ impl<'site> Container<'site> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        let deleted = self.site.gabion(&["delete", "--force", &self.id]);
-        // One panic is enough to say that the test failed.
-        if !std::thread::panicking() {
-            deleted.ok();
+        let mut command = self.site.command();
+        command.args(["delete", "--force", &self.id]);
+        // One panic is enough to say that the test failed, and two at once end the whole run.
+        if std::thread::panicking() {
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            drop(command.spawn());
+        } else {
+            run(&mut command, self.site.path()).ok();
             self.assert_gone();
         }
     }
