@@ -23,6 +23,7 @@ use crate::executor::Descent;
 use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
 use crate::idmap;
+use crate::limits;
 use crate::normalize;
 use crate::plan;
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
@@ -172,6 +173,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         set_oom_score(config, pid)?;
         disable_oom_killer(config, &record.cgroups)?;
         devices::restrict(config, cgroup_mode, &record.cgroups)?;
+        limits::verify(config, &record.cgroups)?;
         if let Some(path) = &options.pidfd_socket {
             send_descriptor(path, process::open(pid)?.as_fd())?;
         }

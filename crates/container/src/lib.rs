@@ -34,6 +34,7 @@ pub mod hooks;
 mod id;
 mod idmap;
 mod kill;
+mod limits;
 mod mount_options;
 mod normalize;
 mod plan;

@@ -1,0 +1,156 @@
+//! Whether the container's cgroups limit what the configuration says they do (part of V-14, seen from outside).
+//!
+//! A controller may not be there, or not be handed down to the container's cgroup, and a limit may be rounded, capped or
+//! lost on its way. A limit that was judged and does not hold is none: the container is not started.
+
+use std::fs;
+use std::path::PathBuf;
+
+use gabion_baseline::config::{Config, Resources};
+
+use crate::error::{ContainerError, Result};
+
+/// A limit, and where the kernel shows it: files of version 2 and of version 1.
+struct Limit {
+    pointer: &'static str,
+    wanted: i64,
+    files: [&'static str; 2],
+    /// The kernel keeps multiples of this.
+    unit: i64,
+}
+
+/// Compares limits with what the kernel says they are.
+///
+/// # Errors
+/// [`ContainerError::Unsupported`] with the limit's place, if no cgroup of the container has such a limit;
+/// [`ContainerError::Build`] if it has another value.
+pub(crate) fn verify(config: &Config, cgroups: &[PathBuf]) -> Result<()> {
+    let Some(resources) = config.linux.value().and_then(|linux| linux.resources.value()) else {
+        return Ok(());
+    };
+    for limit in limits(resources) {
+        let found = cgroups
+            .iter()
+            .flat_map(|cgroup| limit.files.iter().map(move |file| cgroup.join(file)))
+            .find_map(|path| fs::read_to_string(path).ok());
+        let Some(text) = found else {
+            return Err(ContainerError::Unsupported {
+                pointer: limit.pointer.to_owned(),
+                text: format!(
+                    "{} cannot be enforced: this host has no such controller, or does not hand it down to the \
+                     container's cgroup. Enable it, or remove the limit",
+                    limit.wanted
+                ),
+            });
+        };
+        // `cpu.max` has the period after the quota.
+        let first = text.split_whitespace().next().unwrap_or_default();
+        if first.parse::<i64>().ok().map(|value| value / limit.unit) != Some(limit.wanted / limit.unit) {
+            return Err(ContainerError::Build(format!(
+                "V-14: config.json#{} is {}, and the cgroup's is {first}",
+                limit.pointer, limit.wanted
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn limits(resources: &Resources) -> impl Iterator<Item = Limit> {
+    let pids = resources.pids.value().and_then(|pids| pids.limit.value());
+    let memory = resources.memory.value().and_then(|memory| memory.limit.value());
+    let quota = resources.cpu.value().and_then(|cpu| cpu.quota.value());
+    [
+        (pids, "/linux/resources/pids/limit", ["pids.max", "pids.max"], 1),
+        (
+            memory,
+            "/linux/resources/memory/limit",
+            ["memory.max", "memory.limit_in_bytes"],
+            4096,
+        ),
+        (
+            quota,
+            "/linux/resources/cpu/quota",
+            ["cpu.max", "cpu.cfs_quota_us"],
+            1,
+        ),
+    ]
+    .into_iter()
+    // Zero and less are no limit.
+    .filter_map(|(value, pointer, files, unit)| {
+        let wanted = value.copied().filter(|&wanted| wanted > 0)?;
+        Some(Limit {
+            pointer,
+            wanted,
+            files,
+            unit,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use gabion_baseline::Allegation;
+
+    use super::*;
+
+    fn verified(resources: &str, files: &[(&str, &str)]) -> std::result::Result<(), String> {
+        let cgroup = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(cgroup.path().join(name), text).unwrap();
+        }
+        let text = format!(r#"{{"ociVersion":"1.2.0","linux":{{"resources":{resources}}}}}"#);
+        let config = Allegation::parse(text.as_bytes()).unwrap();
+        verify(config.config(), &["/nowhere".into(), cgroup.path().to_owned()])
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_limit_holds_if_the_kernel_says_so_on_either_version() {
+        let all = r#"{"pids":{"limit":8},"memory":{"limit":1000000},"cpu":{"quota":50000}}"#;
+        assert_eq!(
+            verified(
+                all,
+                &[
+                    ("pids.max", "8\n"),
+                    ("memory.max", "999424\n"),
+                    ("cpu.max", "50000 100000\n")
+                ]
+            ),
+            Ok(())
+        );
+        let first = [
+            ("pids.max", "8\n"),
+            ("memory.limit_in_bytes", "999424\n"),
+            ("cpu.cfs_quota_us", "50000\n"),
+        ];
+        assert_eq!(verified(all, &first), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_without_a_controller_is_refused_by_name() {
+        let error = verified(r#"{"pids":{"limit":8}}"#, &[]).unwrap_err();
+        assert!(
+            error.starts_with("config.json#/linux/resources/pids/limit: 8 cannot be enforced"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_value_than_was_judged_is_noticed() {
+        for text in ["max\n", "9\n", ""] {
+            let error = verified(r#"{"pids":{"limit":8}}"#, &[("pids.max", text)]).unwrap_err();
+            assert!(error.contains("V-14"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_limit_is_not_asked_for() {
+        for resources in [
+            "{}",
+            r#"{"pids":{"limit":-1},"memory":{"limit":0,"disableOOMKiller":false},"cpu":{"quota":-1,"shares":2}}"#,
+            r#"{"pids":null,"memory":{"limit":null}}"#,
+        ] {
+            assert_eq!(verified(resources, &[]), Ok(()));
+        }
+    }
+}
