@@ -71,6 +71,7 @@ part links scripts/check-links.sh
 part rules scripts/rules.sh --check
 part unit cargo test --workspace --locked --no-fail-fast --exclude gabion-integration -- --show-output
 part end-to-end env GABION="$GABION" cargo test --locked --no-fail-fast -p gabion-integration -- --show-output
+part end-to-end-cgroup2 in_cgroup2 env GABION="$GABION" cargo test --locked --no-fail-fast -p gabion-integration -- --show-output
 part conformance-hybrid scripts/conformance.sh
 part conformance-cgroup2 in_cgroup2 scripts/conformance.sh
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi

@@ -76,14 +76,15 @@ mod tests {
 
     #[test]
     fn a_process_with_the_id_in_its_words_is_found() {
+        let id = format!("0.031{}", std::process::id());
         let mut child = std::process::Command::new("sleep")
-            .args(["60", "0.0313373"])
+            .args(["60", &id])
             .spawn()
             .unwrap();
-        let found = processes_of("0.0313373");
+        let found = processes_of(&id);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [child.id().cast_signed()]);
-        assert_eq!(processes_of("0.0313373"), [0; 0]);
+        assert_eq!(processes_of(&id), [0; 0]);
     }
 }
