@@ -98,6 +98,9 @@ pub(crate) fn become_user(plan: &Plan) -> Result<(), Failure> {
     }
     let uid = Uid::from_raw(user.uid);
     setresuid(uid, uid, uid).map_err(|errno| CallError::new(format!("setresuid({uid})"), errno))?;
+    // The kernel sets this flag to fs.suid_dumpable at a change of user, and some hosts have 2 there.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| CallError::new("prctl(PR_SET_DUMPABLE, 0)", errno))?;
     // The kernel lowers `effective` for a user that is not root, and leaves `permitted` because of keepcaps.
     if user.uid != 0 {
         let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
