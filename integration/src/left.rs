@@ -81,10 +81,11 @@ mod tests {
             .args(["60", &id])
             .spawn()
             .unwrap();
-        let found = processes_of(&id);
+        // A program's words are to be seen a moment after it was started.
+        let found = crate::wait_until(|| processes_of(&id) == [child.id().cast_signed()]);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(found, [child.id().cast_signed()]);
+        assert!(found);
         assert_eq!(processes_of(&id), [0; 0]);
     }
 }
