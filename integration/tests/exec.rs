@@ -364,3 +364,21 @@ fn namespaces_that_were_not_joined_are_noticed_and_the_process_does_not_run() {
         }
     }
 }
+
+#[test]
+fn roots_process_does_not_get_into_a_restricted_container_of_an_ordinary_user() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    container.config["process"]["capabilities"] = json!({});
+    container.config["process"]["noNewPrivileges"] = json!(true);
+    container.config["root"]["readonly"] = json!(true);
+    container.config["process"]["args"] = json!(["/bin/sleep", "600"]);
+    container.arguments = vec!["--profile".into(), "restricted".into()];
+    container.create().ok();
+    container.start().ok();
+    let root = exec(&container, &["--user", "0:0", &container.id, "id"]);
+    assert!(root.status == 255 && root.stderr.contains("PRV-02"), "{root:?}");
+    // The control: the container's own user.
+    assert_eq!(printed(&container, &[], "id -u"), "1000\n");
+}

@@ -358,3 +358,32 @@ fn check_says_the_same_without_running_anything() {
     assert!(rules.contains(&"CAP-03:SYS_ADMIN"), "{rules:?}");
     assert_eq!(site.state_entries(), [""; 0]);
 }
+
+#[test]
+fn gabions_own_state_ledger_and_policy_are_no_volumes_in_any_profile() {
+    let site = Site::new();
+    for (own, profile) in [
+        (site.root(), "baseline"),
+        (site.root(), "privileged"),
+        (site.ledger().parent().unwrap().to_owned(), "privileged"),
+        (site.policy(), "privileged"),
+    ] {
+        fs::create_dir_all(site.root()).unwrap();
+        let mut container = site.container();
+        bind(&mut container, own.to_str().unwrap(), "/mnt");
+        container.arguments = vec!["--profile".into(), profile.into()];
+        let answer = container.run();
+        assert!(
+            answer.status == 1 && answer.stderr.contains("HOST-03:own"),
+            "{own:?} {profile}: {answer:?}"
+        );
+        assert!(!container.ran());
+    }
+    // The control: a directory beside them.
+    let volume = site.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let mut container = site.container();
+    bind(&mut container, volume.to_str().unwrap(), "/mnt");
+    container.run().ok();
+    assert!(container.ran());
+}

@@ -94,6 +94,7 @@ fn facts(config: &Config) -> Facts {
             sealed: Some("a sealed memfd".to_owned()),
             writable_binary: None,
             writable_policy: None,
+            own_files: Vec::new(),
         }),
         descriptors: Fact::Known((0..3).map(descriptor).collect()),
     }

@@ -445,9 +445,14 @@ pub struct Seccomp {
 }
 
 impl Seccomp {
-    /// True if nothing at all is asked for: `linux.seccomp: {}` loads no filter.
+    /// True if nothing at all is denied: `linux.seccomp: {}` loads no filter, and one that allows everything and
+    /// has no rules is a filter by name alone.
     pub fn is_empty(&self) -> bool {
-        self.default_action.value().is_none_or(String::is_empty) && self.syscalls.items().is_empty()
+        let allows = self
+            .default_action
+            .value()
+            .is_none_or(|action| action.is_empty() || action == "SCMP_ACT_ALLOW");
+        allows && self.syscalls.items().is_empty()
     }
 }
 

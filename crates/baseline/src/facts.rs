@@ -300,6 +300,9 @@ pub struct RuntimeFact {
     pub writable_binary: Option<PathBuf>,
     /// A policy file, if someone other than root may write it or replace it.
     pub writable_policy: Option<PathBuf>,
+    /// The runtime's own files and directories (state, ledger, policy), under the names that
+    /// [`Sensitive::directory`] has for them.
+    pub own_files: Vec<String>,
 }
 
 /// An open descriptor of the calling process.

@@ -128,10 +128,11 @@ impl Operation {
     fn concerns(&self, rule: &Rule) -> bool {
         match self {
             Operation::Create { .. } | Operation::Check { .. } => true,
-            Operation::Exec { .. } => rule
-                .fields
-                .iter()
-                .all(|field| field.is_empty() || field.starts_with("/process")),
+            // A rule that looks at nothing in config.json looks at the runtime itself. One that looks at other parts as
+            // well, as PRV-02 does at mappings, finds the container's there.
+            Operation::Exec { .. } => {
+                rule.fields.is_empty() || rule.fields.iter().any(|field| field.starts_with("/process"))
+            }
         }
     }
 }

@@ -292,6 +292,7 @@ fn facts(name: &str, config: &Config) -> Facts {
             sealed: Some("a sealed memfd".to_owned()),
             writable_binary: None,
             writable_policy: None,
+            own_files: Vec::new(),
         }),
         descriptors: Fact::Known(
             (0..3)

@@ -139,6 +139,7 @@ pub fn exec(
 
 fn plan(admitted: &Admitted, record: &Record, options: &ExecOptions, namespaces: &Joining) -> Result<Plan> {
     let config = admitted.config();
+    refuse_unsupported(config)?;
     let uid = config
         .process
         .value()
@@ -162,6 +163,26 @@ fn plan(admitted: &Admitted, record: &Record, options: &ExecOptions, namespaces:
     )?;
     plan.namespaces = namespaces.expected.clone();
     Ok(plan)
+}
+
+/// What a further process cannot be given is refused by name, never ignored.
+fn refuse_unsupported(config: &gabion_baseline::Config) -> Result<()> {
+    let Some(process) = config.process.value() else {
+        return Ok(());
+    };
+    for (key, given) in [
+        ("scheduler", &process.scheduler),
+        ("ioPriority", &process.io_priority),
+        ("execCPUAffinity", &process.exec_cpu_affinity),
+    ] {
+        if !given.is_missing() {
+            return Err(ContainerError::Unsupported {
+                pointer: format!("/process/{key}"),
+                text: "is not supported for a further process of a container. Remove it".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The namespaces of a container's init process, and which of them are not the caller's.
@@ -275,8 +296,11 @@ fn begin(
         .map_or(Ok(()), |score| set_score(pid, score))
         .and_then(|()| announce_exec(options, pid));
     let heard = announced.and_then(|()| {
-        nix::unistd::write(&let_go, b"g").map_err(ContainerError::call("write(go)"))?;
-        hear(outcome)
+        match nix::unistd::write(&let_go, b"g") {
+            // It has ended already, and says why.
+            Ok(_) | Err(Errno::EPIPE) => hear(outcome),
+            Err(errno) => Err(ContainerError::call("write(go)")(errno)),
+        }
     });
     match heard {
         Ok(()) => Ok(Executed { pid }),

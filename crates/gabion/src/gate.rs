@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::policy;
+use crate::policy::{self, ChosenBy};
 
 /// A bundle that was admitted, and all that was learned on the way.
 #[derive(Debug)]
@@ -87,14 +87,15 @@ pub(crate) fn admit_process(
     profile: &str,
     host: gabion_host::Context,
 ) -> Result<(Box<Admitted>, Option<LsmFact>, Book), Failure> {
-    let (site, _) = context.site()?;
+    let (site, by) = context.site()?;
     let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Exec)?;
     let mut policy = site.policy.clone();
     let of_container: Profile = profile.parse()?;
-    policy.profile = context
-        .globals()
-        .profile
-        .map_or(of_container, |asked| asked.max(of_container));
+    // The policy's own profile is for containers that are created; who calls may ask for a stricter one.
+    policy.profile = match by {
+        ChosenBy::Policy => of_container,
+        ChosenBy::Flag | ChosenBy::Name => policy.profile.max(of_container),
+    };
     let mut document = effective.clone();
     document["process"] = process;
     let container = book.or_failed(Allegation::from_document(effective.clone()).map_err(Failure::from))?;
@@ -247,6 +248,7 @@ pub(crate) fn judge_bundle(
     let policy = stricter_if_asked(&site.policy, &allegation);
     host.engine_roots = policy.engine_roots.clone();
     host.policy_files = policy_files(context);
+    host.own_files = own_files(context, site);
     let mut wanted = wanted_facts(&policy, operation);
     // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
     wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
@@ -291,6 +293,7 @@ pub(crate) fn judge_file(
         let host = gabion_host::Context {
             engine_roots: policy.engine_roots.clone(),
             policy_files: policy_files(context),
+            own_files: own_files(context, site),
             ..gabion_host::Context::default()
         };
         let wanted = wanted_facts(&policy, &operation);
@@ -319,6 +322,14 @@ fn policy_files(context: &Context<'_>) -> Vec<PathBuf> {
     [file, drop_ins]
         .map(|path| std::path::absolute(&path).unwrap_or(path))
         .to_vec()
+}
+
+/// What no container may get at, whatever the policy says: state, ledger, policy.
+fn own_files(context: &Context<'_>, site: &Site) -> Vec<PathBuf> {
+    let mut files = policy_files(context);
+    files.push(site.ledger.path.clone());
+    files.extend(std::path::absolute(context.root()));
+    files
 }
 
 fn our_bug(error: gabion_baseline::AllegationError) -> anyhow::Error {

@@ -54,6 +54,9 @@ pub struct Context {
     pub engine_roots: Vec<String>,
     /// The files that the policy was read from, and those it would be read from if they existed.
     pub policy_files: Vec<PathBuf>,
+    /// The runtime's own files and directories that exist: state, ledger, policy. Nothing of a container's may be,
+    /// contain or lie in them.
+    pub own_files: Vec<PathBuf>,
     /// How the running program is protected from being written through /proc/\<pid\>/exe, if it is.
     pub sealed: Option<String>,
     /// Where the runtime's binary is installed, if the running program is a sealed copy of it.
@@ -124,6 +127,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             context.sealed.as_deref(),
             context.binary.as_deref(),
             &context.policy_files,
+            &context.own_files,
         );
     }
     if [FactKind::Mounts, FactKind::Rootfs, FactKind::Hooks]
@@ -131,7 +135,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
         .any(wants)
     {
         let rootfs = rootfs::find(&mut walker, config, bundle);
-        let landmarks = landmarks(&mut walker, config, wanted);
+        let landmarks = landmarks(&mut walker, config, wanted, &context.own_files);
         if wants(FactKind::Rootfs) {
             facts.rootfs = rootfs::look(&mut walker, &landmarks, &rootfs, &context.live);
         }
@@ -193,7 +197,12 @@ fn unknown(config: &Config, why: &str) -> Facts {
 }
 
 /// The sensitive directories, looked for only if there is something to compare with them.
-fn landmarks(walker: &mut Walker, config: &Config, wanted: &BTreeSet<FactKind>) -> Result<Landmarks, String> {
+fn landmarks(
+    walker: &mut Walker,
+    config: &Config,
+    wanted: &BTreeSet<FactKind>,
+    own: &[PathBuf],
+) -> Result<Landmarks, String> {
     let binds = || {
         config
             .mounts
@@ -202,7 +211,7 @@ fn landmarks(walker: &mut Walker, config: &Config, wanted: &BTreeSet<FactKind>) 
             .any(gabion_baseline::config::Mount::is_bind)
     };
     if wanted.contains(&FactKind::Rootfs) || (wanted.contains(&FactKind::Mounts) && binds()) {
-        Landmarks::find(walker)
+        Landmarks::find(walker, own)
     } else {
         Err("not collected".to_owned())
     }

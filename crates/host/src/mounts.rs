@@ -193,7 +193,7 @@ mod tests {
                 r#"{{"mounts":[{{"destination":"/x","type":"bind","source":{source:?},"options":["rbind"]}}]}}"#
             ));
             let mut walker = Walker::default();
-            let landmarks = Landmarks::find(&mut walker);
+            let landmarks = Landmarks::find(&mut walker, &[]);
             Sources::new(&self.top, &self.roots).look(&mut walker, &landmarks, &config.mounts.items()[0])
         }
 
@@ -260,7 +260,7 @@ mod tests {
                           {"destination":"/b","type":"bind","source":null}]}"#,
         );
         let mut walker = Walker::default();
-        let landmarks = Landmarks::find(&mut walker);
+        let landmarks = Landmarks::find(&mut walker, &[]);
         let mut sources = Sources::new(&ground.top, &[]);
         let facts: Vec<_> = config
             .mounts

@@ -139,7 +139,7 @@ mod tests {
     fn rootfs(bundle: &Path, root: &str, live: &Live) -> Fact<RootfsFact> {
         let config = config(&format!(r#"{{"root":{root}}}"#));
         let mut walker = Walker::default();
-        let landmarks = Landmarks::find(&mut walker);
+        let landmarks = Landmarks::find(&mut walker, &[]);
         let found = find(&mut walker, &config, bundle);
         look(&mut walker, &landmarks, &found, live)
     }

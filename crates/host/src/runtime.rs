@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::facts::{Fact, RuntimeFact};
 
+use crate::sensitive::own_name;
 use crate::walk::Walker;
 
 /// Looks at the runtime's files. `sealed` says how the running program is protected from being written;
@@ -14,8 +15,9 @@ pub(crate) fn look(
     sealed: Option<&str>,
     binary: Option<&Path>,
     policy_files: &[PathBuf],
+    own_files: &[PathBuf],
 ) -> Fact<RuntimeFact> {
-    match examine(walker, sealed, binary, policy_files) {
+    match examine(walker, sealed, binary, policy_files, own_files) {
         Ok(fact) => Fact::Known(fact),
         Err(why) => Fact::Unknown(why),
     }
@@ -26,6 +28,7 @@ fn examine(
     sealed: Option<&str>,
     binary: Option<&Path>,
     policy_files: &[PathBuf],
+    own_files: &[PathBuf],
 ) -> Result<RuntimeFact, String> {
     let binary = match binary {
         Some(path) => path.to_path_buf(),
@@ -43,6 +46,7 @@ fn examine(
         sealed: sealed.map(str::to_owned),
         writable_binary: writable_binary.map(|_| binary),
         writable_policy,
+        own_files: own_files.iter().map(|path| own_name(path)).collect(),
     })
 }
 
@@ -94,6 +98,7 @@ mod tests {
                 Some("how"),
                 Some(&top.join("gabion")),
                 &policy,
+                &[],
             )
         };
         let fact = |binary: bool, policy: Option<&str>| {
@@ -101,6 +106,7 @@ mod tests {
                 sealed: Some("how".to_owned()),
                 writable_binary: binary.then(|| top.join("gabion")),
                 writable_policy: policy.map(|name| top.join(name)),
+                own_files: Vec::new(),
             })
         };
         assert_eq!(look(), fact(false, None));
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn without_a_name_for_the_binary_the_running_one_is_meant() {
-        let Fact::Known(fact) = look(&mut Walker::default(), None, None, &[]) else {
+        let Fact::Known(fact) = look(&mut Walker::default(), None, None, &[], &[]) else {
             panic!()
         };
         let own = fs::read_link("/proc/self/exe").unwrap();

@@ -19,7 +19,7 @@ pub(crate) struct Landmarks {
 
 #[derive(Debug)]
 struct Landmark {
-    name: &'static str,
+    name: String,
     identity: Identity,
     /// The directories above it, the nearest first.
     above: Vec<Identity>,
@@ -30,18 +30,19 @@ impl Landmarks {
     ///
     /// # Errors
     /// A sentence, if one of them cannot be looked at: what cannot be recognized must not pass for harmless.
-    pub(crate) fn find(walker: &mut Walker) -> Result<Self, String> {
-        Self::find_all(
-            walker,
-            SENSITIVE
-                .iter()
-                .map(|landmark| (landmark.path, PathBuf::from(landmark.path))),
-        )
+    ///
+    /// `own` are the runtime's own files and directories; where two names are one, theirs is the one that counts.
+    pub(crate) fn find(walker: &mut Walker, own: &[PathBuf]) -> Result<Self, String> {
+        let own = own.iter().map(|path| (own_name(path), path.clone()));
+        let listed = SENSITIVE
+            .iter()
+            .map(|landmark| (landmark.path.to_owned(), PathBuf::from(landmark.path)));
+        Self::find_all(walker, own.chain(listed))
     }
 
     fn find_all(
         walker: &mut Walker,
-        directories: impl Iterator<Item = (&'static str, PathBuf)>,
+        directories: impl Iterator<Item = (String, PathBuf)>,
     ) -> Result<Self, String> {
         let mut list = Vec::with_capacity(SENSITIVE.len());
         for (name, path) in directories {
@@ -71,12 +72,12 @@ impl Landmarks {
         };
         let identity = found.identity();
         if let Some(landmark) = self.named(identity) {
-            return sensitive(landmark.name, Relation::Is);
+            return sensitive(&landmark.name, Relation::Is);
         }
         if found.node().meta.is_directory() {
             let below = self.list.iter().filter_map(|landmark| {
                 let distance = landmark.above.iter().position(|above| *above == identity)?;
-                Some((distance, landmark.name))
+                Some((distance, landmark.name.as_str()))
             });
             // The first of several at the same distance; min_by_key returns it.
             if let Some((_, name)) = below.min_by_key(|(distance, _)| *distance) {
@@ -86,13 +87,18 @@ impl Landmarks {
         found
             .above()
             .filter_map(|above| self.named(above))
-            .find(|landmark| Path::new(landmark.name) != Path::new("/"))
-            .and_then(|landmark| sensitive(landmark.name, Relation::Inside))
+            .find(|landmark| Path::new(&landmark.name) != Path::new("/"))
+            .and_then(|landmark| sensitive(&landmark.name, Relation::Inside))
     }
 
     fn named(&self, identity: Identity) -> Option<&Landmark> {
         self.list.iter().find(|landmark| landmark.identity == identity)
     }
+}
+
+/// What one of the runtime's own files is called in a fact.
+pub(crate) fn own_name(path: &Path) -> String {
+    path.display().to_string()
 }
 
 #[cfg(test)]
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn directories_of_this_host_are_recognized_under_every_name() {
-        let landmarks = Landmarks::find(&mut Walker::default()).unwrap();
+        let landmarks = Landmarks::find(&mut Walker::default(), &[]).unwrap();
         let named = |name: &str, relation| Some((name.to_owned(), relation));
         for (path, expected) in [
             ("/", named("/", Relation::Is)),
@@ -142,7 +148,11 @@ mod tests {
             ("/var/lib/docker", top.join("var/lib/docker")),
             ("/var/lib/none", top.join("none")),
         ];
-        let landmarks = Landmarks::find_all(&mut Walker::default(), list.into_iter()).unwrap();
+        let landmarks = Landmarks::find_all(
+            &mut Walker::default(),
+            list.into_iter().map(|(name, path)| (name.to_owned(), path)),
+        )
+        .unwrap();
         assert_eq!(landmarks.list.len(), 1);
         let named = |relation| Some(("/var/lib/docker".to_owned(), relation));
         assert_eq!(
@@ -172,7 +182,11 @@ mod tests {
             ("near", top.join("a/near")),
             ("inner", top.join("a/b/c/far/inner")),
         ];
-        let landmarks = Landmarks::find_all(&mut Walker::default(), list.into_iter()).unwrap();
+        let landmarks = Landmarks::find_all(
+            &mut Walker::default(),
+            list.into_iter().map(|(name, path)| (name.to_owned(), path)),
+        )
+        .unwrap();
         assert_eq!(
             relation(&landmarks, &top.join("a")),
             Some(("near".to_owned(), Relation::Contains))
@@ -184,6 +198,33 @@ mod tests {
         assert_eq!(
             relation(&landmarks, &top.join("a/b/c/far/inner/x")),
             Some(("inner".to_owned(), Relation::Inside))
+        );
+    }
+
+    #[test]
+    fn the_runtimes_own_files_are_recognized_from_above_and_from_inside() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        let state = top.join("run/state");
+        fs::create_dir_all(state.join("web")).unwrap();
+        fs::write(top.join("ledger.jsonl"), "").unwrap();
+        let own = [state.clone(), top.join("ledger.jsonl"), top.join("never-made")];
+        let landmarks = Landmarks::find(&mut Walker::default(), &own).unwrap();
+        let name = |path: &Path| path.display().to_string();
+        assert_eq!(relation(&landmarks, &state), Some((name(&state), Relation::Is)));
+        assert_eq!(
+            relation(&landmarks, &state.join("web")),
+            Some((name(&state), Relation::Inside))
+        );
+        assert_eq!(
+            relation(&landmarks, &top.join("run")),
+            Some((name(&state), Relation::Contains))
+        );
+        let ledger = top.join("ledger.jsonl");
+        assert_eq!(relation(&landmarks, &ledger), Some((name(&ledger), Relation::Is)));
+        assert_eq!(
+            relation(&landmarks, &top),
+            Some((name(&ledger), Relation::Contains))
         );
     }
 }

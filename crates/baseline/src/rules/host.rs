@@ -2,6 +2,7 @@
 
 use crate::facts::{Fact, FactKind};
 use crate::judge::Operation;
+use crate::pointer::Pointer;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
@@ -12,9 +13,12 @@ static HOST_03: Rule = Rule {
     id: "HOST-03",
     title: "the runtime and its policy are root's alone",
     meaning: "The running gabion could be written through /proc/<pid>/exe, or its binary or a policy file can \
-              be written or replaced by someone other than root.",
+              be written or replaced by someone other than root. Or a bind mount's source is, contains or lies \
+              in gabion's own state directory, ledger or policy.",
     why: "While a container is created, the runtime is a process in it, and /proc/<pid>/exe leads to its \
-          binary. Who writes that binary, or the policy, is root at the next start of any container.",
+          binary. Who writes that binary, or the policy, is root at the next start of any container; who writes the \
+          state decides what a further process in any container may have; and who writes the ledger decides what \
+          is known of it.",
     stops: &[
         "CVE-2019-5736 (overwriting the runtime)",
         "editing the policy that is to refuse",
@@ -36,7 +40,7 @@ static HOST_03: Rule = Rule {
         nsa: "",
         nist_800_190: "4.4.1",
     },
-    facts: &[FactKind::Runtime],
+    facts: &[FactKind::Runtime, FactKind::Mounts],
     check: runtime,
 };
 
@@ -54,6 +58,25 @@ fn runtime(case: &Case<'_>, violations: &mut Violations) {
             return;
         }
     };
+    for (index, fact) in case.facts.mount_sources.iter().enumerate() {
+        // A source of which nothing is known is refused by MNT-12.
+        let Some(sensitive) = fact
+            .known()
+            .and_then(Option::as_ref)
+            .and_then(|source| source.sensitive.as_ref())
+        else {
+            continue;
+        };
+        if runtime.own_files.contains(&sensitive.directory) {
+            violations
+                .report(
+                    Pointer::at("/mounts").index(index).key("source"),
+                    format!("leads to gabion's own {:?}", sensitive.directory),
+                    "a volume, or a directory that belongs to this container",
+                )
+                .sub_key("own");
+        }
+    }
     // A check runs nothing, so there is nobody who could reach the program through /proc.
     if runtime.sealed.is_none() && matches!(case.operation, Operation::Create { .. } | Operation::Exec { .. })
     {
@@ -96,6 +119,7 @@ mod tests {
                 sealed: sealed.then(|| "a sealed memfd".to_owned()),
                 writable_binary: binary.map(Into::into),
                 writable_policy: policy.map(Into::into),
+                own_files: Vec::new(),
             });
         })
     }
@@ -135,5 +159,48 @@ mod tests {
         );
         assert!(check(true, table(false, Some("/x"), Some("/y"))).is_empty());
         assert!(check(true, Table::of(Profile::Restricted)).is_empty());
+    }
+
+    #[test]
+    fn a_mount_of_the_runtimes_own_files_is_refused_in_every_profile() {
+        use crate::facts::{FileKind, Identity, Relation, Sensitive, SourceFact};
+        let source = |directory: &str| SourceFact {
+            canonical: directory.into(),
+            identity: Identity { device: 1, inode: 2 },
+            kind: FileKind::Directory,
+            on_procfs: false,
+            on_sysfs: false,
+            on_cgroupfs: false,
+            is_host_shm: false,
+            through_magic_link: None,
+            through_foreign_link: None,
+            sensitive: Some(Sensitive {
+                directory: directory.to_owned(),
+                relation: Relation::Contains,
+            }),
+            control_socket: None,
+            engine_managed: false,
+        };
+        for profile in Profile::ALL {
+            for (directory, expected) in [
+                ("/run/gabion", &["deny HOST-03:own /mounts/0/source"][..]),
+                ("/home", &[]),
+            ] {
+                let mut table = Table::of(profile);
+                table.facts.mount_sources = vec![Fact::Known(Some(source(directory)))];
+                table.facts.runtime = Fact::Known(RuntimeFact {
+                    sealed: Some("how".to_owned()),
+                    writable_binary: None,
+                    writable_policy: None,
+                    own_files: vec!["/run/gabion".to_owned()],
+                });
+                let document = json!({"ociVersion": "1.2.0", "mounts": [{"destination": "/x", "type": "bind", "source": directory}]});
+                assert_eq!(
+                    table.verdicts("HOST-03", &document),
+                    expected,
+                    "{profile} {directory}"
+                );
+            }
+        }
     }
 }

@@ -133,6 +133,10 @@ impl Options {
         if self.command.is_empty() {
             bail!("process args cannot be empty: name a program, or a file with --process");
         }
+        // These are of the container's first process, and not handed on.
+        for key in ["scheduler", "ioPriority", "execCPUAffinity"] {
+            process.remove(key);
+        }
         process.insert("args".to_owned(), json!(self.command));
         process.insert("terminal".to_owned(), json!(self.tty));
         for (key, value) in [
