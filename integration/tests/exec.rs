@@ -366,15 +366,12 @@ fn namespaces_that_were_not_joined_are_noticed_and_the_process_does_not_run() {
 }
 
 #[test]
-fn roots_process_does_not_get_into_a_restricted_container_of_an_ordinary_user() {
+fn roots_process_does_not_get_into_a_container_where_the_site_refuses_root() {
     let site = Site::new();
+    site.write_policy("[rules]\n\"PRV-02\" = \"deny\"\n");
     let mut container = site.container();
     container.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
-    container.config["process"]["capabilities"] = json!({});
-    container.config["process"]["noNewPrivileges"] = json!(true);
-    container.config["root"]["readonly"] = json!(true);
     container.config["process"]["args"] = json!(["/bin/sleep", "600"]);
-    container.arguments = vec!["--profile".into(), "restricted".into()];
     container.create().ok();
     container.start().ok();
     let root = exec(&container, &["--user", "0:0", &container.id, "id"]);
