@@ -62,14 +62,7 @@ pub(crate) fn delete_locked(root: &StateRoot, locked: Locked, record: &Record, f
     cgroup::remove(&record.cgroups)?;
     root.release(record.rootfs_identity(), &ContainerId::new(&record.id)?)?;
     locked.remove()?;
-    let state = HookState {
-        oci_version: record.oci_version.clone(),
-        id: record.id.clone(),
-        status: "stopped".to_owned(),
-        pid: None,
-        bundle: record.bundle.clone(),
-        annotations: record.annotations.clone(),
-    };
+    let state = HookState::of(record, "stopped", None);
     for hook in &record.hooks.poststop {
         // Each in its own right: one that fails does not keep the others from running.
         if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{ContainerError, Result};
+use crate::state::Record;
 
 /// The hidden first argument with which this program is called as a trampoline.
 pub const TRAMPOLINE: &str = "hook-trampoline";
@@ -70,6 +71,18 @@ impl HookState {
             pid: None,
             bundle: bundle.to_owned(),
             annotations: config.annotations.value().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The state of a container that is remembered.
+    pub(crate) fn of(record: &Record, status: &str, pid: Option<i32>) -> Self {
+        HookState {
+            oci_version: record.oci_version.clone(),
+            id: record.id.clone(),
+            status: status.to_owned(),
+            pid,
+            bundle: record.bundle.clone(),
+            annotations: record.annotations.clone(),
         }
     }
 

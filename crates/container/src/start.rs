@@ -47,14 +47,7 @@ pub(crate) fn start_locked(locked: &Locked, record: &Record) -> Result<()> {
     gabion_descent::report::outcome(&bytes).map_err(ContainerError::Process)?;
 
     let pid = record.init.map(|init| init.pid);
-    let state = HookState {
-        oci_version: record.oci_version.clone(),
-        id: record.id.clone(),
-        status: "running".to_owned(),
-        pid,
-        bundle: record.bundle.clone(),
-        annotations: record.annotations.clone(),
-    };
+    let state = HookState::of(record, "running", pid);
     hooks::run("poststart", &record.hooks.poststart, &state).inspect_err(|_| {
         // The spec has a failing poststart hook stop the container.
         if let Err(error) = kill::end(record) {
