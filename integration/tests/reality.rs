@@ -207,7 +207,7 @@ fn v_03_a_user_who_is_still_root_is_found() {
         &as_a_user,
         &["setresuid"],
         "V-03",
-        "user ids are [0, 0, 0] and group ids [1000, 1000, 1000], not 1000 and 1000",
+        "user ids are [0, 0, 0, 0] and group ids [1000, 1000, 1000, 1000], not 1000 and 1000",
     );
 }
 
@@ -217,7 +217,7 @@ fn v_03_a_group_that_is_still_root_is_found() {
         &as_a_user,
         &["setresgid"],
         "V-03",
-        "user ids are [1000, 1000, 1000] and group ids [0, 0, 0], not 1000 and 1000",
+        "user ids are [1000, 1000, 1000, 1000] and group ids [0, 0, 0, 0], not 1000 and 1000",
     );
 }
 
@@ -277,12 +277,12 @@ fn v_07_a_working_directory_that_was_not_entered_is_found() {
 }
 
 #[test]
-fn v_07_a_directory_that_was_covered_since_is_found() {
+fn v_07_a_directory_that_was_exchanged_since_is_found() {
     assert_tampering_is_found(
         &|container| container.config["process"]["cwd"] = json!("/work"),
-        &|pid| inside(pid, &["mount", "-t", "tmpfs", "none", "/work"]),
+        &|pid| inside(pid, &["sh", "-c", "busybox mv /work /old && busybox mkdir /work"]),
         "V-07",
-        "the working directory is \"/work\", not \"/work\"",
+        "the working directory is \"/old\", not \"/work\"",
     );
 }
 
@@ -402,6 +402,365 @@ fn v_09_a_root_that_was_never_made_read_only_is_found() {
     assert_lie_is_found(&read_only, &["mount_setattr"], "V-09", "\"/\" is not read-only");
 }
 
+/// A directory of the site, bound at /data without anything that the gates would have to say.
+fn with_data(container: &mut Container<'_>) {
+    let data = container.bundle.join("data");
+    fs::create_dir_all(&data).unwrap();
+    edit_array(&mut container.config, "/mounts", |mounts| {
+        mounts.push(json!({"destination": "/data", "type": "bind", "source": data,
+            "options": ["rbind", "rprivate", "ro", "nosuid", "nodev"]}));
+    });
+}
+
+#[test]
+fn v_10_a_mount_that_was_not_judged_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["mount", "-t", "tmpfs", "none", "/mnt"]),
+        "V-10",
+        "a tmpfs that was not judged is mounted at \"/mnt\"",
+    );
+    // On top of one that was judged, and of the same type.
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            inside(
+                pid,
+                &[
+                    "mount",
+                    "-t",
+                    "tmpfs",
+                    "-o",
+                    "nosuid,nodev,noexec",
+                    "none",
+                    "/dev/shm",
+                ],
+            )
+        },
+        "V-10",
+        "a tmpfs that was not judged is mounted at \"/dev/shm\"",
+    );
+    // Below one that was bound with what is mounted in it.
+    assert_tampering_is_found(
+        &|container| {
+            with_data(container);
+            fs::create_dir_all(container.bundle.join("data/below")).unwrap();
+        },
+        &|pid| inside(pid, &["mount", "-t", "tmpfs", "none", "/data/below"]),
+        "V-10",
+        "a tmpfs that was not judged is mounted at \"/data/below\"",
+    );
+}
+
+#[test]
+fn v_10_another_directory_than_was_judged_is_found() {
+    assert_tampering_is_found(
+        &with_data,
+        &|pid| {
+            let script =
+                "umount /data && mount -o bind /work /data && mount -o remount,bind,ro,nosuid,nodev /data";
+            inside(pid, &["sh", "-c", script]);
+        },
+        "V-10",
+        "what is mounted at \"/data\" is inode ",
+    );
+}
+
+#[test]
+fn v_10_a_mount_that_is_not_there_is_found() {
+    assert_tampering_is_found(
+        &with_data,
+        &|pid| inside(pid, &["umount", "/data"]),
+        "V-10",
+        "nothing is mounted at \"/data\"",
+    );
+}
+
+#[test]
+fn v_10_another_file_system_than_was_judged_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            inside(
+                pid,
+                &["sh", "-c", "umount /dev/shm && mount -t mqueue none /dev/shm"],
+            )
+        },
+        "V-10",
+        "a mqueue is mounted at \"/dev/shm\", not a tmpfs",
+    );
+}
+
+#[test]
+fn v_10_a_restriction_that_was_lifted_is_found() {
+    for (options, text) in [
+        ("remount,bind,rw,nosuid,nodev", "the mount at \"/data\" is not ro"),
+        (
+            "remount,bind,ro,suid,nodev",
+            "the mount at \"/data\" is not nosuid",
+        ),
+        (
+            "remount,bind,ro,nosuid,dev",
+            "the mount at \"/data\" is not nodev",
+        ),
+    ] {
+        assert_tampering_is_found(
+            &with_data,
+            &|pid| inside(pid, &["mount", "-o", options, "/data"]),
+            "V-10",
+            text,
+        );
+    }
+}
+
+#[test]
+fn v_10_a_mount_that_would_be_seen_on_the_host_is_found() {
+    assert_tampering_is_found(
+        &with_data,
+        &|pid| inside(pid, &["mount", "--make-shared", "/data"]),
+        "V-10",
+        "the mount at \"/data\" propagates: mounts made in it would be seen on the host",
+    );
+}
+
+#[test]
+fn v_10_restrictions_that_were_never_set_are_found() {
+    assert_lie_is_found(&with_data, &["mount_setattr"], "V-10", " is not ");
+}
+
+/// What a mount may look like and still be as it was judged: covered by a later one, reached through links of the
+/// image, given twice, above and below masked paths.
+#[test]
+fn v_10_mounts_in_every_lawful_shape_are_as_they_were_judged() {
+    let site = Site::new();
+    assert_runs(&site, &|container| {
+        let at = |name: &str| container.bundle.join(name);
+        fs::create_dir_all(at("one/two")).unwrap();
+        fs::create_dir_all(at("other")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        symlink("/mnt", container.rootfs().join("link")).unwrap();
+        let bind = |destination: &str, source: &str, option: &str| {
+            json!({"destination": destination, "type": "bind", "source": at(source),
+                "options": [option, "rprivate", "nosuid", "nodev"]})
+        };
+        let tmpfs = |destination: &str| json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev"]});
+        let more = [
+            bind("/mnt", "one", "rbind"),
+            bind("/mnt/two", "other", "bind"),
+            tmpfs("/dev/shm"),
+            bind("/link/two", "one", "bind"),
+            bind("/etc/file", "file", "bind"),
+            bind("/work/", "other", "rbind"),
+            tmpfs("/work/./below"),
+            bind("/work", "one", "rbind"),
+            tmpfs("/opt/with space"),
+            bind("/proc/uptime", "file", "bind"),
+        ];
+        edit_array(&mut container.config, "/mounts", |mounts| mounts.extend(more));
+        edit_array(&mut container.config, "/linux/maskedPaths", |paths| {
+            paths.extend([json!("/mnt/two"), json!("/proc/timer_list"), json!("/etc/file")]);
+        });
+        edit_array(&mut container.config, "/linux/readonlyPaths", |paths| {
+            paths.extend([
+                json!("/work"),
+                json!("/mnt"),
+                json!("/proc/sys/kernel"),
+                json!("/proc/sys"),
+            ]);
+        });
+        container.script("test -z \"$(ls /mnt/two)\"");
+    });
+}
+
+#[test]
+fn v_11_a_node_that_is_another_device_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            inside(
+                pid,
+                &["sh", "-c", "busybox rm /dev/null && mknod /dev/null c 1 5"],
+            )
+        },
+        "V-11",
+        "\"/dev/null\" is not the character device 1:3",
+    );
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            inside(
+                pid,
+                &["sh", "-c", "busybox rm /dev/tty && busybox ln -s null /dev/tty"],
+            )
+        },
+        "V-11",
+        "\"/dev/tty\" is not the character device 5:0",
+    );
+    assert_tampering_is_found(
+        &plain,
+        &|pid| inside(pid, &["busybox", "rm", "/dev/full"]),
+        "V-11",
+        "\"/dev/full\" is not there",
+    );
+}
+
+/// The host's own processes, in the place of the container's.
+#[test]
+fn v_11_a_procfs_of_another_pid_namespace_is_found() {
+    assert_tampering_is_found(
+        &|container| {
+            container.config["linux"]["maskedPaths"] = json!([]);
+            container.config["linux"]["readonlyPaths"] = json!([]);
+            container.site.write_policy("profile = \"privileged\"");
+        },
+        &|pid| {
+            let script = "umount -l /proc && mount -t proc -o nosuid,nodev,noexec none /proc";
+            let mut command = Command::new("nsenter");
+            command.args(["-t", &pid.to_string(), "-m", "/bin/busybox", "sh", "-c", script]);
+            run(&mut command, &std::env::temp_dir()).ok();
+        },
+        "V-11",
+        "/proc ",
+    );
+}
+
+#[test]
+fn v_12_a_root_that_was_only_changed_is_found() {
+    // MS_MOVE: the root is to be moved to the top of the mount namespace, and then entered.
+    assert_lie_is_found(
+        &|container| container.arguments = vec!["--no-pivot".into()],
+        &["mount:3&8192=8192"],
+        "V-12",
+        "the root is not that of the mount namespace",
+    );
+}
+
+#[test]
+fn v_12_a_directory_of_the_host_that_is_handed_on_is_found() {
+    let site = Site::new();
+    let caller = |container: &mut Container<'_>, file: &str| {
+        container.arguments = ["--preserve-fds", "1"].map(Into::into).to_vec();
+        let open = format!("exec 3<{file}; exec \"$@\"");
+        container.caller = ["sh", "-c", &open, "sh"].map(Into::into).to_vec();
+    };
+    let mut container = site.container();
+    caller(&mut container, "/etc");
+    let answer = container.run();
+    assert_mismatch(
+        &container,
+        "run",
+        &answer,
+        "V-12",
+        "descriptor 3 is a directory outside of the container",
+    );
+    container.assert_gone();
+    let mut container = site.container();
+    caller(&mut container, "/etc/hostname");
+    container.run().ok();
+    assert!(container.ran());
+}
+
+/// The directory of a container's cgroup in a hierarchy of version 1, or the only one.
+fn cgroup(id: &str, controller: &str) -> std::path::PathBuf {
+    let unified = std::path::PathBuf::from("/sys/fs/cgroup").join(id);
+    let first = std::path::Path::new("/sys/fs/cgroup").join(controller).join(id);
+    if first.is_dir() { first } else { unified }
+}
+
+fn id_of(pid: i32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = text.lines().find_map(|line| line.rsplit_once("/e2e-")).unwrap().1;
+    format!("e2e-{path}")
+}
+
+#[test]
+fn v_14_a_process_that_left_its_cgroup_is_found() {
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            let above = cgroup(&id_of(pid), "memory");
+            let above = above.parent().unwrap();
+            fs::write(above.join("cgroup.procs"), pid.to_string()).unwrap();
+        },
+        "V-14",
+        "the process is not in the cgroup ",
+    );
+}
+
+#[test]
+fn v_14_a_limit_that_was_changed_is_found() {
+    assert_tampering_is_found(
+        &|container| container.config["linux"]["resources"]["pids"] = json!({"limit": 64}),
+        &|pid| fs::write(cgroup(&id_of(pid), "pids").join("pids.max"), "max").unwrap(),
+        "V-14",
+        "config.json#/linux/resources/pids/limit is 64, and the cgroup's is max",
+    );
+}
+
+#[test]
+fn v_14_a_device_that_was_not_judged_is_found() {
+    if !std::path::Path::new("/sys/fs/cgroup/devices").is_dir() {
+        gabion_integration::skip("version 2 keeps no list of devices that could be changed");
+        return;
+    }
+    assert_tampering_is_found(
+        &plain,
+        &|pid| {
+            let list = cgroup(&id_of(pid), "devices").join("devices.allow");
+            fs::write(list, "c 10:200 rw").unwrap();
+        },
+        "V-14",
+        "the devices \"c 10:200 rw\" may be used, which was not judged",
+    );
+}
+
+#[test]
+fn v_15_a_kernel_parameter_that_was_changed_is_found() {
+    assert_tampering_is_found(
+        &|container| {
+            container.config["linux"]["sysctl"] = json!({
+                "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"
+            });
+        },
+        &|pid| {
+            let mut command = Command::new("nsenter");
+            let script = "echo 80 > /proc/sys/net/ipv4/ip_unprivileged_port_start";
+            command.args(["-t", &pid.to_string(), "-n", "sh", "-c", script]);
+            run(&mut command, &std::env::temp_dir()).ok();
+        },
+        "V-15",
+        "net.ipv4.ip_unprivileged_port_start is \"80\", not \"0\"",
+    );
+}
+
+#[test]
+fn v_17_a_session_keyring_of_the_callers_is_found() {
+    // KEYCTL_JOIN_SESSION_KEYRING.
+    assert_lie_is_found(&plain, &["keyctl:0=1"], "V-17", "the session keyring is ");
+}
+
+#[test]
+fn v_20_an_execution_domain_of_the_callers_is_found() {
+    let site = Site::new();
+    // ADDR_NO_RANDOMIZE.
+    let caller = |container: &mut Container<'_>, lies: &[&str]| {
+        if !lies.is_empty() {
+            lied_to(container, lies);
+        }
+        container.caller.splice(0..0, ["setarch", "-R"].map(Into::into));
+    };
+    let mut container = site.container();
+    caller(&mut container, &["personality:0=0"]);
+    let answer = container.run();
+    assert_mismatch(&container, "run", &answer, "V-20", "the personality is ");
+    container.assert_gone();
+    let mut container = site.container();
+    caller(&mut container, &[]);
+    container.script("cat /proc/self/personality > /tmp/personality");
+    container.run().ok();
+    assert_eq!(container.file("tmp/personality"), "00000000\n");
+}
+
 #[test]
 fn v_13_a_descriptor_that_would_stay_open_is_found() {
     let site = Site::new();
@@ -472,6 +831,21 @@ fn v_16_another_out_of_memory_score_is_found() {
         &|pid| fs::write(format!("/proc/{pid}/oom_score_adj"), "300").unwrap(),
         "V-16",
         "oom_score_adj is 300, not 100",
+    );
+}
+
+/// The entry point was honest when the container was created.
+#[test]
+fn v_19_an_entry_point_that_was_exchanged_since_is_found() {
+    let entry = |container: &mut Container<'_>| {
+        symlink("busybox", container.rootfs().join("bin/entry")).unwrap();
+        container.config["process"]["args"] = json!(["/bin/sh", "-c", "echo ran > /tmp/ran"]);
+    };
+    assert_tampering_is_found(
+        &entry,
+        &|pid| inside(pid, &["sh", "-c", "busybox ln -sf /proc/self/exe /bin/sh"]),
+        "V-19",
+        "\"/bin/sh\" leads into /proc",
     );
 }
 
@@ -546,6 +920,21 @@ fn a_hook_that_changes_what_was_judged_is_found() {
 
     let mut container = site.container();
     hook(&mut container, "mnt");
+    let answer = container.run();
+    assert_mismatch(
+        &container,
+        "run",
+        &answer,
+        "V-10",
+        "a tmpfs that was not judged is mounted at \"/mnt\"",
+    );
+
+    // A hook that mounts nothing is none of this.
+    let mut container = site.container();
+    let path = container.rootfs().join("mnt");
+    container.config["hooks"] = json!({"createContainer": [
+        {"path": "/usr/bin/mount", "args": ["mount", "--help"]}, {"path": "/usr/bin/mount", "args": ["mount", "-V", path]}
+    ]});
     container.run().ok();
     assert!(container.ran());
 }

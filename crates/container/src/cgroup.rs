@@ -10,12 +10,17 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gabion_descent::Failure;
 use gabion_sys::process;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::devices;
 use crate::error::{ContainerError, Result};
+use crate::limits;
+use crate::promise::Promise;
+use crate::status;
 
 /// How long ending and removing may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,6 +50,67 @@ pub fn processes(cgroups: &[PathBuf]) -> Result<BTreeSet<i32>> {
         }
     }
     Ok(pids)
+}
+
+/// V-14: the process is in the container's cgroups, these limit what was judged, and let it use the devices that were
+/// judged. Read from outside, on the host's own hierarchies: inside, a cgroup namespace hides where they are.
+///
+/// # Errors
+/// [`ContainerError::Process`] with a mismatch.
+pub(crate) fn verify(promise: &Promise, pid: Pid, cgroups: &[PathBuf]) -> Result<()> {
+    verify_membership(pid, cgroups)?;
+    limits::verify(&promise.limits, cgroups)?;
+    devices::verify(&promise.devices, cgroups)
+}
+
+/// The part of V-14 that is about one process; one that has ended is nowhere.
+pub(crate) fn verify_membership(pid: Pid, cgroups: &[PathBuf]) -> Result<()> {
+    let there: Vec<&PathBuf> = cgroups.iter().filter(|cgroup| cgroup.is_dir()).collect();
+    let path = format!("/proc/{pid}/cgroup");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if is_gone(&error) || error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(()),
+        Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
+    };
+    if status::stat(pid.as_raw()).is_none_or(|(state, _)| state == 'Z') {
+        return Ok(());
+    }
+    match there.iter().find(|cgroup| !is_member(&text, cgroup)) {
+        None => Ok(()),
+        Some(cgroup) => Err(ContainerError::Process(Failure::mismatch(
+            "V-14",
+            format!("the process is not in the cgroup {cgroup:?}"),
+        ))),
+    }
+}
+
+/// True if /proc/\<pid\>/cgroup names this directory, or one below: `4:pids:/web`, `1:name=systemd:/web`, `0::/web`.
+fn is_member(text: &str, cgroup: &Path) -> bool {
+    let Ok(below) = cgroup.strip_prefix("/sys/fs/cgroup") else {
+        return false;
+    };
+    text.lines().any(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (Some(number), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
+        else {
+            return false;
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        if number == "0" && path.starts_with(below) {
+            return true;
+        }
+        let mut components = below.components();
+        let name = components.next().map(|name| name.as_os_str().to_string_lossy());
+        let Some(name) = name else { return false };
+        let is_this = if number == "0" {
+            name == "unified"
+        } else {
+            controllers
+                .split(',')
+                .any(|controller| controller.strip_prefix("name=").unwrap_or(controller) == name)
+        };
+        is_this && path.starts_with(components.as_path())
+    })
 }
 
 /// Sends a signal to every process; gives how many there were.
@@ -269,6 +335,26 @@ mod tests {
             assert!(kill_all(&roots).is_err());
             assert!(remove(&roots).is_err());
         }
+    }
+
+    #[test]
+    fn the_kernels_lines_are_held_against_the_containers_directories() {
+        let first = "4:pids:/web\n3:cpu,cpuacct:/other\n2:memory:/web/below\n1:name=systemd:/web\n0::/\n";
+        for (directory, is_in) in [
+            ("/sys/fs/cgroup/pids/web", true),
+            ("/sys/fs/cgroup/memory/web", true),
+            ("/sys/fs/cgroup/systemd/web", true),
+            ("/sys/fs/cgroup/cpu/web", false),
+            ("/sys/fs/cgroup/cpuacct/other", true),
+            ("/sys/fs/cgroup/unified/web", false),
+            ("/sys/fs/cgroup/pids/we", false),
+            ("/elsewhere/pids/web", false),
+        ] {
+            assert_eq!(is_member(first, Path::new(directory)), is_in, "{directory}");
+        }
+        assert!(is_member("0::/a/web\n", Path::new("/sys/fs/cgroup/a/web")));
+        assert!(is_member("0::/web\n", Path::new("/sys/fs/cgroup/unified/web")));
+        assert!(!is_member("0::/b\n", Path::new("/sys/fs/cgroup/a/web")));
     }
 
     #[test]

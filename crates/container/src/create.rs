@@ -16,6 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::builder::{self, Building, ReportChannel};
+use crate::cgroup;
 use crate::delete::{self, Force};
 use crate::devices;
 use crate::error::{ContainerError, Result};
@@ -26,6 +27,7 @@ use crate::idmap;
 use crate::limits;
 use crate::normalize;
 use crate::plan;
+use crate::promise::{Promise, Surroundings};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
 
@@ -119,9 +121,20 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             listen_descriptors,
             apparmor: options.lsm.apparmor,
             selinux: options.lsm.selinux != SelinuxMode::Off,
+            surroundings: Some(Surroundings {
+                bundle: &options.bundle,
+                rootfs: &rootfs,
+                held: &options.held,
+            }),
         },
     )?;
-    let limits = plan.limits.clone();
+    let rlimits = plan.limits.clone();
+    let mut promise = Promise {
+        filters: plan.filters.len() as u64,
+        limits: limits::of(config),
+        devices: devices::of(config)?,
+        plan: plan.clone(),
+    };
     let late = config.hooks.value().cloned().unwrap_or_default();
     let mut record = Record {
         version: 1,
@@ -165,15 +178,17 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             start_time,
         });
         locked.save(&record)?;
-        for limit in &limits {
+        for limit in &rlimits {
             process::set_limit(pid, limit.resource, limit.soft, limit.hard).map_err(|error| {
                 ContainerError::Build(format!("process.rlimits: {} cannot be set: {error}", limit.name))
             })?;
         }
         set_oom_score(config, pid)?;
         disable_oom_killer(config, &record.cgroups)?;
-        devices::restrict(config, cgroup_mode, &record.cgroups)?;
-        limits::verify(config, &record.cgroups)?;
+        devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
+        cgroup::verify(&promise, pid, &record.cgroups)?;
+        promise.settle(pid)?;
+        promise.save(locked.path())?;
         if let Some(path) = &options.pidfd_socket {
             send_descriptor(path, process::open(pid)?.as_fd())?;
         }

@@ -11,15 +11,21 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::config::{Config, DeviceRule};
 use gabion_baseline::facts::CgroupMode;
+use gabion_descent::Failure;
 use gabion_sys::bpf::{self, Instruction};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{ContainerError, Result};
 
 /// Kinds of access (`BPF_DEVCG_ACC_*`), with their letters in the spec.
 const ACCESSES: [(u32, char); 3] = [(1, 'm'), (2, 'r'), (4, 'w')];
 
+/// The rules of a container, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceRules(Vec<Rule>);
+
 /// A rule without options left open. `None` matches any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Rule {
     allow: bool,
     kind: Option<Kind>,
@@ -28,8 +34,23 @@ struct Rule {
     access: u32,
 }
 
+impl Rule {
+    /// As `devices.allow` and `devices.deny` take it.
+    fn line(&self) -> String {
+        let kind = match self.kind {
+            None => 'a',
+            Some(Kind::Block) => 'b',
+            Some(Kind::Char) => 'c',
+        };
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let letters = ACCESSES.iter().filter(|(bit, _)| self.access & bit != 0);
+        let access: String = letters.map(|(_, letter)| letter).collect();
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+}
+
 /// Kinds of device (`BPF_DEVCG_DEV_*`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Block = 1,
     Char = 2,
@@ -77,8 +98,8 @@ const DEFAULT: [Rule; 10] = {
 ///
 /// # Errors
 /// If a rule cannot be expressed, or the kernel does not take the program: the container then does not start.
-pub(crate) fn restrict(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
-    let rules = rules(config)?;
+pub(crate) fn restrict(rules: &DeviceRules, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+    let DeviceRules(rules) = rules;
     match mode {
         CgroupMode::Unified => {
             let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.is_dir()) else {
@@ -86,10 +107,95 @@ pub(crate) fn restrict(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -
                     "the container has no cgroup whose devices could be guarded".to_owned(),
                 ));
             };
-            attach(cgroup, &rules)
+            attach(cgroup, rules)
         }
-        CgroupMode::Legacy | CgroupMode::Hybrid => deny_tunnels(&rules, cgroups),
+        CgroupMode::Legacy | CgroupMode::Hybrid => write_list(rules, cgroups),
     }
+}
+
+/// The rules of a configuration.
+///
+/// # Errors
+/// [`ContainerError::Unsupported`] with the place of one that cannot be expressed.
+pub(crate) fn of(config: &Config) -> Result<DeviceRules> {
+    rules(config).map(DeviceRules)
+}
+
+/// Whether the kernel guards the devices as the rules say (a part of V-14): with version 2, that a program is attached;
+/// with version 1, that every line of `devices.list` allows no more than the rules do.
+///
+/// # Errors
+/// [`ContainerError::Process`] with a mismatch.
+pub(crate) fn verify(rules: &DeviceRules, cgroups: &[PathBuf]) -> Result<()> {
+    let mismatch = |text: String| Err(ContainerError::Process(Failure::mismatch("V-14", text)));
+    for cgroup in cgroups {
+        let list = cgroup.join("devices.list");
+        match std::fs::read_to_string(&list) {
+            Ok(text) => {
+                return match text.lines().find(|line| !allows_line(&rules.0, line)) {
+                    Some(line) => mismatch(format!("the devices {line:?} may be used, which was not judged")),
+                    None => Ok(()),
+                };
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ContainerError::file("cannot read", list)(error)),
+        }
+    }
+    // No hierarchy of version 1 guards devices: version 2 does, or nothing.
+    let unified = cgroups
+        .iter()
+        .find(|cgroup| cgroup.join("cgroup.controllers").exists());
+    let Some(cgroup) = unified else {
+        return mismatch("no cgroup of the container guards devices".to_owned());
+    };
+    let directory = File::open(cgroup).map_err(ContainerError::file("cannot open", cgroup))?;
+    if bpf::count_device_programs(&directory)? == 0 {
+        return mismatch(format!("no program guards the devices of {cgroup:?}"));
+    }
+    Ok(())
+}
+
+/// True if the rules allow all that a line of `devices.list` does, such as `c 1:3 rwm` or `b *:* m`.
+fn allows_line(rules: &[Rule], line: &str) -> bool {
+    let mut words = line.split([' ', ':']);
+    let (Some(kind), Some(major), Some(minor), Some(access)) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let kinds: &[Kind] = match kind {
+        "a" => &[Kind::Block, Kind::Char],
+        "b" => &[Kind::Block],
+        "c" => &[Kind::Char],
+        _ => return false,
+    };
+    // For "all numbers": each that a rule names, and one that none does.
+    let numbers = |word: &str, named: &dyn Fn(&Rule) -> Option<u32>| -> Option<Vec<u32>> {
+        if word != "*" {
+            return Some(vec![word.parse().ok()?]);
+        }
+        let mut all: Vec<u32> = rules.iter().filter_map(named).collect();
+        all.push((0..=u32::MAX).find(|number| !all.contains(number))?);
+        Some(all)
+    };
+    let (Some(majors), Some(minors)) = (
+        numbers(major, &|rule| rule.major),
+        numbers(minor, &|rule| rule.minor),
+    ) else {
+        return false;
+    };
+    ACCESSES
+        .iter()
+        .filter(|(_, letter)| access.contains(*letter))
+        .all(|&(bit, _)| {
+            kinds.iter().all(|&kind| {
+                majors.iter().all(|&major| {
+                    minors
+                        .iter()
+                        .all(|&minor| allowed(rules, kind, major, minor, bit))
+                })
+            })
+        })
 }
 
 fn attach(cgroup: &Path, rules: &[Rule]) -> Result<()> {
@@ -105,20 +211,40 @@ fn attach(cgroup: &Path, rules: &[Rule]) -> Result<()> {
     Ok(())
 }
 
-/// libcontainer allows 10:200, the maker of network tunnels, to every container of version 1; it is nobody's
-/// default.
-fn deny_tunnels(rules: &[Rule], cgroups: &[PathBuf]) -> Result<()> {
-    if ACCESSES
-        .iter()
-        .all(|&(access, _)| allowed(rules, Kind::Char, 10, 200, access))
-    {
+/// With version 1 libcontainer writes the configuration's rules and those of every container, and 10:200, the maker of
+/// network tunnels, which is nobody's default. Where there are no rules it writes nothing, and what the cgroup above
+/// may use, usually everything, may be used. Whatever the list has beyond the rules is written anew.
+fn write_list(rules: &[Rule], cgroups: &[PathBuf]) -> Result<()> {
+    let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.join("devices.list").exists()) else {
+        return Ok(());
+    };
+    let write = |file: &str, line: &str| {
+        let path = cgroup.join(file);
+        std::fs::write(&path, line).map_err(ContainerError::file("cannot write", path))
+    };
+    let list = cgroup.join("devices.list");
+    let read = || std::fs::read_to_string(&list).map_err(ContainerError::file("cannot read", &list));
+    let excess = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !allows_line(rules, line));
+        lines.map(str::to_owned).collect()
+    };
+    let found = read()?;
+    for line in excess(&found) {
+        write("devices.deny", &line)?;
+    }
+    if !found.starts_with("a *:* ") || allows_line(rules, "a *:* rwm") {
         return Ok(());
     }
-    for cgroup in cgroups {
-        let path = cgroup.join("devices.deny");
-        if path.exists() {
-            std::fs::write(&path, "c 10:200 rwm").map_err(ContainerError::file("cannot write", &path))?;
-        }
+    // Everything was allowed, and nothing is now.
+    for rule in rules {
+        write(
+            if rule.allow {
+                "devices.allow"
+            } else {
+                "devices.deny"
+            },
+            &rule.line(),
+        )?;
     }
     Ok(())
 }
@@ -334,6 +460,45 @@ mod tests {
     fn of(devices: &str) -> Result<Vec<Rule>> {
         let text = format!(r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"devices":{devices}}}}}}}"#);
         rules(Allegation::parse(text.as_bytes()).unwrap().config())
+    }
+
+    #[test]
+    fn a_line_of_the_kernels_list_is_held_against_the_rules() {
+        let rules = of_text(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#,
+        );
+        for line in [
+            "c 1:3 rwm",
+            "c 136:* rwm",
+            "c *:* m",
+            "b *:* m",
+            "c 10:229 rw",
+            "c 10:229 r",
+        ] {
+            assert!(allows_line(&rules, line), "{line}");
+        }
+        for line in [
+            "a *:* rwm",
+            "b 8:0 r",
+            "c *:* r",
+            "c 10:200 rwm",
+            "",
+            "x 1:3 r",
+            "c 10:* rw",
+        ] {
+            assert!(!allows_line(&rules, line), "{line}");
+        }
+        let all = of_text(r#"[{"allow":true,"access":"rwm"}]"#);
+        assert!(allows_line(&all, "a *:* rwm"));
+        let but_one = of_text(
+            r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"minor":0,"access":"w"}]"#,
+        );
+        assert!(allows_line(&but_one, "b 8:1 rw"));
+        assert!(!allows_line(&but_one, "a *:* rwm"));
+    }
+
+    fn of_text(devices: &str) -> Vec<Rule> {
+        of(devices).unwrap()
     }
 
     /// Runs a program as the kernel would: the registers that these programs use, and no more.

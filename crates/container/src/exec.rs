@@ -35,12 +35,16 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2, setsid};
 
 use crate::builder;
+use crate::cgroup;
 use crate::create::{announce, home, send_descriptor};
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
 use crate::plan::{self, NAMESPACE_FILES};
+use crate::promise::Promise;
 use crate::state::{Record, StateRoot};
 use crate::status::{self, Status};
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What the caller of `exec` asks for besides the process.
 #[derive(Debug)]
@@ -126,7 +130,8 @@ pub fn exec(
     let init = record.init.ok_or_else(stopped)?;
     let process = status::alive(init)?.ok_or_else(stopped)?;
     let namespaces = Joining::of(init.pid)?;
-    let plan = plan(admitted, &record, options, &namespaces)?;
+    let promise = Promise::read(&root.of(id))?;
+    let plan = plan(admitted, &record, &promise, options, &namespaces)?;
     let terminal = admitted
         .config()
         .process
@@ -137,7 +142,13 @@ pub fn exec(
     started.inspect_err(|_| builder::reap())
 }
 
-fn plan(admitted: &Admitted, record: &Record, options: &ExecOptions, namespaces: &Joining) -> Result<Plan> {
+fn plan(
+    admitted: &Admitted,
+    record: &Record,
+    promise: &Promise,
+    options: &ExecOptions,
+    namespaces: &Joining,
+) -> Result<Plan> {
     let config = admitted.config();
     refuse_unsupported(config)?;
     let uid = config
@@ -159,9 +170,14 @@ fn plan(admitted: &Admitted, record: &Record, options: &ExecOptions, namespaces:
             listen_descriptors: 0,
             apparmor: options.lsm.apparmor,
             selinux: options.lsm.selinux != SelinuxMode::Off,
+            surroundings: None,
         },
     )?;
     plan.namespaces = namespaces.expected.clone();
+    // A workload that may mount has changed what was built as it was allowed to.
+    if promise.plan.capabilities.bounding & CAP_SYS_ADMIN == 0 {
+        plan.mounts = promise.plan.mounts.clone();
+    }
     Ok(plan)
 }
 
@@ -206,7 +222,7 @@ impl Joining {
                 flags |= flag(kind);
             }
             expected.push(ExpectedNamespace {
-                file,
+                file: file.to_owned(),
                 exactly: Some(theirs),
                 none_of: Vec::new(),
             });
@@ -294,6 +310,7 @@ fn begin(
     };
     let announced = score
         .map_or(Ok(()), |score| set_score(pid, score))
+        .and_then(|()| cgroup::verify_membership(pid, &record.cgroups))
         .and_then(|()| announce_exec(options, pid));
     let heard = announced.and_then(|()| {
         match nix::unistd::write(&let_go, b"g") {
@@ -325,7 +342,9 @@ fn hear(outcome: OwnedFd) -> Result<()> {
     File::from(outcome)
         .read_to_end(&mut bytes)
         .map_err(ContainerError::file("cannot read", "the process' report"))?;
-    report::outcome(&bytes).map_err(ContainerError::Process)
+    let spent = report::outcome(&bytes).map_err(ContainerError::Process)?;
+    tracing::debug!(microseconds = spent.as_micros(), "the reality gate is passed");
+    Ok(())
 }
 
 fn set_score(pid: Pid, score: i64) -> Result<()> {

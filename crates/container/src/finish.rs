@@ -80,8 +80,12 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
     });
     // libcontainer mounts each hierarchy of version 1 with options of its own, and writable.
     let is_cgroup = mount.kind.value().is_some_and(|kind| kind == "cgroup");
+    // It leaves /dev writable, to make devices in it, and does not come back to it.
+    let is_dev = Path::new("/").join(&mount.destination) == Path::new("/dev");
     let attributes = if is_cgroup || is_remount(mount) {
         attributes_of(mount).0
+    } else if is_dev {
+        attributes_of(mount).0 & (attribute::NOSYMFOLLOW | attribute::RDONLY)
     } else {
         attributes_of(mount).0 & attribute::NOSYMFOLLOW
     };

@@ -38,6 +38,7 @@ mod limits;
 mod mount_options;
 mod normalize;
 mod plan;
+mod promise;
 mod run;
 pub mod seal;
 mod start;

@@ -1,4 +1,4 @@
-//! Whether the container's cgroups limit what the configuration says they do (part of V-14, seen from outside).
+//! Whether the container's cgroups limit what the configuration says they do (a part of V-14, seen from outside).
 //!
 //! A controller may not be there, or not be handed down to the container's cgroup, and a limit may be rounded, capped or
 //! lost on its way. A limit that was judged and does not hold is none: the container is not started.
@@ -7,14 +7,17 @@ use std::fs;
 use std::path::PathBuf;
 
 use gabion_baseline::config::{Config, Resources};
+use gabion_descent::Failure;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{ContainerError, Result};
 
 /// A limit, and where the kernel shows it: files of version 2 and of version 1.
-struct Limit {
-    pointer: &'static str,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pointer: String,
     wanted: i64,
-    files: [&'static str; 2],
+    files: [String; 2],
     /// The kernel keeps multiples of this.
     unit: i64,
 }
@@ -23,19 +26,16 @@ struct Limit {
 ///
 /// # Errors
 /// [`ContainerError::Unsupported`] with the limit's place, if no cgroup of the container has such a limit;
-/// [`ContainerError::Build`] if it has another value.
-pub(crate) fn verify(config: &Config, cgroups: &[PathBuf]) -> Result<()> {
-    let Some(resources) = config.linux.value().and_then(|linux| linux.resources.value()) else {
-        return Ok(());
-    };
-    for limit in limits(resources) {
+/// [`ContainerError::Process`] with a mismatch if it has another value.
+pub(crate) fn verify(limits: &[Limit], cgroups: &[PathBuf]) -> Result<()> {
+    for limit in limits {
         let found = cgroups
             .iter()
             .flat_map(|cgroup| limit.files.iter().map(move |file| cgroup.join(file)))
             .find_map(|path| fs::read_to_string(path).ok());
         let Some(text) = found else {
             return Err(ContainerError::Unsupported {
-                pointer: limit.pointer.to_owned(),
+                pointer: limit.pointer.clone(),
                 text: format!(
                     "{} cannot be enforced: this host has no such controller, or does not hand it down to the \
                      container's cgroup. Enable it, or remove the limit",
@@ -46,16 +46,27 @@ pub(crate) fn verify(config: &Config, cgroups: &[PathBuf]) -> Result<()> {
         // `cpu.max` has the period after the quota.
         let first = text.split_whitespace().next().unwrap_or_default();
         if first.parse::<i64>().ok().map(|value| value / limit.unit) != Some(limit.wanted / limit.unit) {
-            return Err(ContainerError::Build(format!(
-                "V-14: config.json#{} is {}, and the cgroup's is {first}",
-                limit.pointer, limit.wanted
+            return Err(ContainerError::Process(Failure::mismatch(
+                "V-14",
+                format!(
+                    "config.json#{} is {}, and the cgroup's is {first}",
+                    limit.pointer, limit.wanted
+                ),
             )));
         }
     }
     Ok(())
 }
 
-fn limits(resources: &Resources) -> impl Iterator<Item = Limit> {
+/// The limits that a configuration sets.
+pub(crate) fn of(config: &Config) -> Vec<Limit> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    resources
+        .map(|resources| of_resources(resources).collect())
+        .unwrap_or_default()
+}
+
+fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> {
     let pids = resources.pids.value().and_then(|pids| pids.limit.value());
     let memory = resources.memory.value().and_then(|memory| memory.limit.value());
     let quota = resources.cpu.value().and_then(|cpu| cpu.quota.value());
@@ -79,9 +90,9 @@ fn limits(resources: &Resources) -> impl Iterator<Item = Limit> {
     .filter_map(|(value, pointer, files, unit)| {
         let wanted = value.copied().filter(|&wanted| wanted > 0)?;
         Some(Limit {
-            pointer,
+            pointer: pointer.to_owned(),
             wanted,
-            files,
+            files: files.map(str::to_owned),
             unit,
         })
     })
@@ -100,8 +111,11 @@ mod tests {
         }
         let text = format!(r#"{{"ociVersion":"1.2.0","linux":{{"resources":{resources}}}}}"#);
         let config = Allegation::parse(text.as_bytes()).unwrap();
-        verify(config.config(), &["/nowhere".into(), cgroup.path().to_owned()])
-            .map_err(|error| error.to_string())
+        verify(
+            &of(config.config()),
+            &["/nowhere".into(), cgroup.path().to_owned()],
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn expanded(path: &str) -> String {
 ///
 /// `slave` is needed only where some mount is to receive events of the host later on; everything else is
 /// private from the start, so that nothing mounted on the host meanwhile shows up.
-fn initial_propagation(config: &Config) -> &'static str {
+pub(crate) fn initial_propagation(config: &Config) -> &'static str {
     let asked = config
         .linux
         .value()

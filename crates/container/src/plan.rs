@@ -16,6 +16,7 @@ use gabion_descent::{
 use gabion_sys::process::resource_number;
 
 use crate::error::{ContainerError, Result};
+use crate::promise::{self, Surroundings};
 
 /// What the plan needs to know besides the configuration.
 pub(crate) struct Context<'a> {
@@ -30,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) listen_descriptors: u32,
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
+    /// For the container's first process, what its mounts are predicted from.
+    pub(crate) surroundings: Option<Surroundings<'a>>,
 }
 
 /// Makes the plan.
@@ -42,7 +45,17 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         return unsupported("/process", "is missing: there is no program to run");
     };
     let (filters, canaries, readable) = filters(admitted)?;
+    let (mounts, sysctls, id_maps, time_offsets) = match &context.surroundings {
+        Some(around) => (
+            promise::mount_table(config, around)?,
+            promise::sysctls(config),
+            promise::id_maps(config),
+            promise::time_offsets(config),
+        ),
+        None => (None, Vec::new(), None, None),
+    };
     Ok(Plan {
+        is_first: context.surroundings.is_some(),
         arguments: strings("/process/args", process.args.items())?,
         environment: environment(process, context)?,
         directory: text("/process/cwd", &process.cwd)?,
@@ -62,6 +75,11 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         limits: limits(process)?,
         oom_score_adj: process.oom_score_adj.value().copied(),
         preserved_descriptors: context.preserved_descriptors + context.listen_descriptors,
+        personality: promise::personality(config),
+        mounts,
+        sysctls,
+        id_maps,
+        time_offsets,
     })
 }
 
@@ -271,7 +289,7 @@ fn namespaces(config: &Config, context: &Context<'_>) -> Result<Vec<ExpectedName
         };
         let none_of = if joined.is_none() { vec![own] } else { Vec::new() };
         expected.push(ExpectedNamespace {
-            file,
+            file: file.to_owned(),
             exactly: joined,
             none_of,
         });

@@ -8,11 +8,14 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
+use crate::cgroup;
 use crate::error::{ContainerError, Result};
 use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
 use crate::kill;
+use crate::promise::Promise;
 use crate::state::{Locked, Record, StateRoot};
 use crate::status::{self, START_FIFO, Status};
 
@@ -39,12 +42,24 @@ pub(crate) fn start_locked(locked: &Locked, record: &Record) -> Result<()> {
     // Opened before init is let go: it cannot end unheard.
     let reader = open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(ContainerError::call(format!("open({path:?})")))?;
+    // As late as it can be done from outside: the program does not run yet, and nobody but the host's root can change
+    // what is looked at.
+    let promise = Promise::of(locked)?;
+    if let Some(init) = record.init {
+        cgroup::verify(&promise, Pid::from_raw(init.pid), &record.cgroups).inspect_err(|_| {
+            // As after any other mismatch: the container is stopped, and nothing of it will ever run.
+            if let Err(error) = kill::end(record) {
+                tracing::error!(%error, "a container that is not as it was judged could not be ended");
+            }
+        })?;
+    }
     go(locked, record)?;
     let mut bytes = Vec::new();
     File::from(reader)
         .read_to_end(&mut bytes)
         .map_err(ContainerError::file("cannot read", &path))?;
-    gabion_descent::report::outcome(&bytes).map_err(ContainerError::Process)?;
+    let spent = gabion_descent::report::outcome(&bytes).map_err(ContainerError::Process)?;
+    tracing::debug!(microseconds = spent.as_micros(), "the reality gate is passed");
 
     let pid = record.init.map(|init| init.pid);
     let state = HookState::of(record, "running", pid);

@@ -79,6 +79,14 @@ pub(crate) fn join_keyring(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
+/// Sets the execution domain (personality(2)): flags of the caller's, such as a fixed layout of memory, would otherwise
+/// be inherited by everything in the container.
+pub(crate) fn set_personality(plan: &Plan) -> Result<(), Failure> {
+    process::personality(Some(plan.personality))
+        .map(drop)
+        .map_err(Failure::Call)
+}
+
 /// Becomes the program's user, keeping capabilities for the steps that follow.
 pub(crate) fn become_user(plan: &Plan) -> Result<(), Failure> {
     let user = &plan.user;

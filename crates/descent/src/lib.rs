@@ -11,11 +11,14 @@
 //! prepare   (create)  the program is looked up, the working directory entered or made
 //! ── start ──
 //! procfs of our own   the container's /proc may be anything; it is not asked
-//! V-04 V-08 V-09 V-16   what needs no privilege to have been given up
-//! LSM label, session keyring, groups, user
+//! V-04 V-18 V-20 V-12 V-08 V-09 V-10 V-11 V-15 V-16
+//!                     what was built, with every privilege to look at it
+//! LSM label, session keyring
+//! V-17
+//! personality, groups, user
 //! V-07
 //! capabilities, no_new_privs
-//! V-01 V-02 V-03 V-06 V-13
+//! V-06 V-01 V-02 V-03 V-20 V-13 V-19
 //! "going" is written to whoever called start
 //! seccomp filters     last, so that a profile need allow only what the workload calls
 //! V-05                as far as the filters let this process look
@@ -27,10 +30,12 @@
 #![forbid(unsafe_code)]
 
 mod drop;
+pub mod mount_table;
 mod plan;
 mod procfs;
 mod program;
 pub mod report;
+mod status;
 mod verify;
 
 use std::os::fd::AsFd;
@@ -40,9 +45,13 @@ use gabion_sys::process;
 
 pub use gabion_sys::capability::CapabilitySets;
 pub use gabion_sys::seccomp::Instruction;
-pub use plan::{Canary, ExpectedNamespace, Filter, Limit, NamespaceIdentity, Plan, SecurityLabel, User};
-pub use procfs::Procfs;
+pub use plan::{
+    Canary, DeviceNumber, ExpectedMount, ExpectedNamespace, FileIdentity, Filter, IdMaps, Limit, MountKind,
+    MountTable, NamespaceIdentity, Plan, SecurityLabel, Sysctl, User,
+};
+pub use procfs::{Extent, Procfs};
 pub use report::{Failure, Report};
+pub use status::Status;
 
 /// A plan whose program was found and whose working directory was entered.
 #[derive(Debug)]
@@ -87,31 +96,25 @@ pub fn descend(prepared: Prepared, report: impl AsFd) -> Failure {
 
 fn try_descend(prepared: Prepared, report: impl AsFd) -> Result<std::convert::Infallible, Failure> {
     let Prepared { plan, path, entered } = prepared;
-    let procfs = Procfs::open()?;
-    verify::namespaces(&plan, &procfs)?;
-    verify::masked_paths(&plan)?;
-    verify::readonly_paths(&plan)?;
-    verify::limits(&plan, &procfs)?;
+    let mut gate = verify::Gate::open(&plan)?;
+    gate.built(&plan)?;
 
-    drop::set_label(&plan, &procfs)?;
+    drop::set_label(&plan, gate.procfs())?;
     drop::join_keyring(&plan)?;
+    gate.keyring(&plan)?;
+    drop::set_personality(&plan)?;
     drop::become_user(&plan)?;
     program::enter_directory_as_user(&plan, entered)?;
-    // While the privileges are there to look: the user may not be let into the directories above.
-    verify::working_directory(&plan)?;
+    gate.directory(&plan)?;
     drop::drop_capabilities(&plan)?;
     drop::close_descriptors(&plan)?;
-
-    verify::label(&plan, &procfs)?;
-    verify::capabilities(&plan)?;
-    verify::privileges(&plan)?;
-    verify::user(&plan)?;
-    verify::descriptors(&plan, &procfs)?;
+    gate.reduced(&plan)?;
+    gate.program(&path, &plan)?;
 
     process::reset_signals()?;
     let program = Program::new(path, plan.arguments.clone(), plan.environment.clone());
-    let status = verify::FilterStatus::open(&procfs)?;
-    report::write(&report, &Report::Going).map_err(Failure::Call)?;
+    let status = verify::FilterStatus::open(gate.procfs())?;
+    report::write(&report, &Report::Going(gate.spent())).map_err(Failure::Call)?;
     drop::load_filters(&plan)?;
     verify::filters(&plan, &status)?;
     Err(Failure::execution(&plan.arguments, &program.execute()))

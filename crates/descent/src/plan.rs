@@ -1,16 +1,25 @@
 //! What the descent is to do and what reality must look like: plain data, made from an admitted bundle.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use gabion_sys::capability::CapabilitySets;
 use gabion_sys::seccomp::Instruction;
+use serde::{Deserialize, Serialize};
 
 /// Everything the descent needs. See the fields.
-#[derive(Debug, Clone)]
+///
+/// It can be written down, so that a running container can be held against it later on. What only execve needs is
+/// left out then: the environment, which may hold secrets, and the filters' instructions.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Plan {
+    /// Whether this is the container's first process: nothing of the workload has run before it.
+    pub is_first: bool,
     /// `argv`; the first element names the program.
+    #[serde(skip)]
     pub arguments: Vec<CString>,
     /// The environment, `KEY=value`.
+    #[serde(skip)]
     pub environment: Vec<CString>,
     /// The working directory, absolute in the container.
     pub directory: CString,
@@ -21,8 +30,10 @@ pub struct Plan {
     /// Whether no_new_privs is set (prctl(2)).
     pub no_new_privileges: bool,
     /// Seccomp filters in the order in which they are loaded.
+    #[serde(skip)]
     pub filters: Vec<Filter>,
     /// System calls that those filters deny, made once to see that they do.
+    #[serde(skip)]
     pub canaries: Vec<Canary>,
     /// Whether the filters let this process read its own status and report what it finds:
     /// prctl, pread64 and write are allowed.
@@ -43,10 +54,20 @@ pub struct Plan {
     pub oom_score_adj: Option<i64>,
     /// How many descriptors after the three standard ones the program is to get.
     pub preserved_descriptors: u32,
+    /// The process execution domain and its flags (personality(2)).
+    pub personality: u32,
+    /// What is mounted; `None` if it is not for this container to say: it joins a mount namespace that is there.
+    pub mounts: Option<MountTable>,
+    /// Kernel parameters that must be in force.
+    pub sysctls: Vec<Sysctl>,
+    /// The mapping of the container's own new user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// Offsets of the container's own new time namespace, by clock: seconds and nanoseconds.
+    pub time_offsets: Option<BTreeMap<String, (i64, u32)>>,
 }
 
 /// Ids of the program's process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// User id, in the container's user namespace.
     pub uid: u32,
@@ -84,7 +105,7 @@ pub struct Canary {
 }
 
 /// An LSM and the label that the program gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecurityLabel {
     /// An AppArmor profile.
     AppArmor(String),
@@ -96,10 +117,10 @@ pub enum SecurityLabel {
 pub type NamespaceIdentity = u64;
 
 /// What a namespace of the container must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectedNamespace {
     /// The file's name in /proc/self/ns: `mnt`, `net`, `pid`, …
-    pub file: &'static str,
+    pub file: String,
     /// Exactly this one: it was joined, or is shared with the host.
     pub exactly: Option<NamespaceIdentity>,
     /// None of these: it is a new one, and these are the host's.
@@ -107,7 +128,7 @@ pub struct ExpectedNamespace {
 }
 
 /// A resource limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Such as `RLIMIT_NOFILE`.
     pub name: String,
@@ -117,4 +138,84 @@ pub struct Limit {
     pub soft: u64,
     /// Hard limit.
     pub hard: u64,
+}
+
+/// What is mounted in a container: this, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountTable {
+    /// The root.
+    pub root: ExpectedMount,
+    /// The others, in the order in which they are made: a later one may cover an earlier one.
+    pub mounts: Vec<ExpectedMount>,
+    /// Device nodes that are bound from the host, as in a user namespace: each may be a mount of its own.
+    pub bound_devices: Vec<CString>,
+    /// Whether /dev/console is a mount: a terminal of the container's own.
+    pub console: bool,
+    /// File systems of the host of which the container must have instances of its own: device numbers of its tmpfs
+    /// and devpts.
+    pub of_the_host: Vec<DeviceNumber>,
+}
+
+/// Major and minor number.
+pub type DeviceNumber = (u32, u32);
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedMount {
+    /// Where, absolute in the container, as the bundle has it: links of the image may be on the way.
+    pub destination: CString,
+    /// What.
+    pub kind: MountKind,
+    /// Restrictions that it must have ([`gabion_sys::mount::attribute`]). It may have more.
+    pub attributes: u64,
+    /// Restrictions that it and everything mounted below it must have.
+    pub recursive_attributes: u64,
+    /// Whether mounts made here may be seen elsewhere.
+    pub may_be_shared: bool,
+    /// Whether mounts made elsewhere may be seen here.
+    pub may_be_slave: bool,
+}
+
+/// What is mounted at a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Which one, as it was judged.
+        source: FileIdentity,
+        /// What was mounted below it on the host, if that is bound as well: file systems, each with the path in it.
+        below: Vec<(DeviceNumber, String)>,
+    },
+    /// A new instance of a file system, of one of these types.
+    FileSystem(Vec<String>),
+    /// The hierarchies of cgroup version 1, each in a directory of a new tmpfs.
+    CgroupHierarchies,
+}
+
+/// Which file something is, under whatever name (stat(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Device of the file system.
+    pub device: DeviceNumber,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// A kernel parameter (sysctl(8)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// As the bundle has it.
+    pub name: String,
+    /// Its file below /proc/sys.
+    pub file: String,
+    /// What is written to it.
+    pub value: String,
+}
+
+/// Mappings of a user namespace (user_namespaces(7)): first id inside, first id outside, how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct IdMaps {
+    pub uids: Vec<(u32, u32, u32)>,
+    pub gids: Vec<(u32, u32, u32)>,
 }

@@ -1,11 +1,13 @@
 //! A procfs that nothing in the container can have put there.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gabion_sys::CallError;
 use gabion_sys::mount::{self, attribute};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::unistd::Pid;
 
 use crate::report::Failure;
 
@@ -16,6 +18,17 @@ use crate::report::Failure;
 #[derive(Debug)]
 pub struct Procfs {
     root: OwnedFd,
+    /// Whose files are read.
+    process: Pid,
+}
+
+/// How much of a procfs is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Processes alone.
+    Processes,
+    /// Kernel parameters as well.
+    Whole,
 }
 
 impl Procfs {
@@ -25,11 +38,18 @@ impl Procfs {
     ///
     /// # Errors
     /// [`Failure::Mismatch`] with V-06 if neither is to be had: nothing could be verified.
-    pub fn open() -> Result<Self, Failure> {
+    pub fn open(extent: Extent) -> Result<Self, Failure> {
         // Not read-only: the security label is written through it. It is never mounted anywhere.
         let attributes = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
-        match mount::detached(c"proc", &[], &[(c"subset", c"pid")], attributes) {
-            Ok(root) => Ok(Procfs { root }),
+        let options: &[(&CStr, &CStr)] = match extent {
+            Extent::Processes => &[(c"subset", c"pid")],
+            Extent::Whole => &[],
+        };
+        match mount::detached(c"proc", &[], options, attributes) {
+            Ok(root) => Ok(Procfs {
+                root,
+                process: nix::unistd::getpid(),
+            }),
             Err(error) if error.errno == Errno::EPERM => Self::of_the_container(),
             Err(error) => Err(error.into()),
         }
@@ -56,15 +76,30 @@ impl Procfs {
                 "/proc in the container is not the root of a procfs",
             ));
         }
-        Ok(Procfs { root })
+        Ok(Procfs {
+            root,
+            process: nix::unistd::getpid(),
+        })
     }
 
-    /// Opens a file below it, crossing neither a mount nor a symbolic link other than `self`.
+    /// The same procfs, for the files of another process in its pid namespace.
+    #[must_use]
+    pub fn of(mut self, process: Pid) -> Self {
+        self.process = process;
+        self
+    }
+
+    /// Whose files are read.
+    pub fn process(&self) -> Pid {
+        self.process
+    }
+
+    /// Opens a file of the process, crossing neither a mount nor a symbolic link other than `self`.
     ///
     /// # Errors
     /// [`Failure::Call`]; `EXDEV` if something is mounted over it.
     pub fn open_self(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Failure> {
-        let full = format!("{}/{path}", nix::unistd::getpid());
+        let full = format!("{}/{path}", self.process);
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS,
         );
@@ -72,26 +107,66 @@ impl Procfs {
             .map_err(|errno| CallError::new(format!("openat2(procfs, {full:?})"), errno).into())
     }
 
-    /// Reads a small file of this process.
+    /// Reads a small file of the process.
     ///
     /// # Errors
     /// As [`Procfs::open_self`].
     pub fn read_self(&self, path: &str) -> Result<String, Failure> {
-        let file = self.open_self(path, OFlag::O_RDONLY)?;
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match nix::unistd::read(&file, &mut buffer) {
-                Ok(0) => break,
-                Ok(count) => text.extend_from_slice(&buffer[..count]),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(CallError::new(format!("read(procfs, {path:?})"), errno).into()),
-            }
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        let bytes = read_all(&self.open_self(path, OFlag::O_RDONLY)?)
+            .map_err(|errno| CallError::new(format!("read(procfs, {path:?})"), errno))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The inode number of one of this process' namespaces, by its file's name in /proc/self/ns.
+    /// Reads a kernel parameter, by its file's path below /proc/sys; `None` if it can only be written.
+    ///
+    /// # Errors
+    /// [`Failure::Call`], and `ENOENT` in it if there is no such parameter.
+    pub fn read_parameter(&self, path: &str) -> Result<Option<String>, Failure> {
+        let full = format!("sys/{path}");
+        let failed = |errno| CallError::new(format!("read(procfs, {full:?})"), errno);
+        // Mounts may be crossed: where the container's own procfs has to do, /proc/sys is a read-only one.
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let file = match openat2(self.root.as_fd(), full.as_str(), how) {
+            Ok(file) => file,
+            // The kernel asks for the permission to read whoever is asking (proc_sys_permission).
+            Err(Errno::EACCES) => return Ok(None),
+            Err(errno) => return Err(failed(errno).into()),
+        };
+        let system = nix::sys::statfs::fstatfs(&file).map_err(failed)?;
+        if system.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+            return Err(Failure::mismatch(
+                "V-15",
+                format!("/proc/sys/{path} is not on a procfs"),
+            ));
+        }
+        let bytes = read_all(&file).map_err(failed)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Which file the process' own program is, if the kernel says.
+    pub fn program(&self) -> Option<(u64, u64)> {
+        let directory = self.open_self("", OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let program = nix::fcntl::openat(&directory, "exe", flags, nix::sys::stat::Mode::empty()).ok()?;
+        let stat = nix::sys::stat::fstat(&program).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
+    /// Opens one of the process' namespaces, by its file's name in /proc/self/ns, for setns(2).
+    ///
+    /// # Errors
+    /// As [`Procfs::open_self`].
+    pub fn open_namespace(&self, file: &str) -> Result<OwnedFd, Failure> {
+        let directory = self.open_self("ns", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        // A magic link, and nothing else can be there: the directory is a procfs' own.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&directory, file, flags, nix::sys::stat::Mode::empty())
+            .map_err(|errno| CallError::new(format!("openat(ns/{file})"), errno).into())
+    }
+
+    /// The inode number of one of the process' namespaces, by its file's name in /proc/self/ns.
     ///
     /// # Errors
     /// As [`Procfs::open_self`]; `None` if the kernel has no such namespace type.
@@ -118,6 +193,19 @@ impl Procfs {
     }
 }
 
+fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16384];
+    loop {
+        match nix::unistd::read(file, &mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +216,7 @@ mod tests {
             println!("SKIPPED: needs root for fsopen");
             return;
         }
-        let procfs = Procfs::open().unwrap();
+        let procfs = Procfs::open(Extent::Processes).unwrap();
         assert!(procfs.read_self("status").unwrap().contains("Seccomp_filters:"));
         let link = std::fs::read_link("/proc/self/ns/net").unwrap();
         let number = procfs.namespace("net").unwrap().unwrap();

@@ -58,6 +58,7 @@ pub(crate) fn find(plan: &Plan) -> Result<CString, Failure> {
             "process.args is empty: there is no program to execute".to_owned(),
         ));
     };
+    let own = own_program();
     let text = name.to_string_lossy();
     if text.is_empty() {
         return Err(Failure::Program(
@@ -65,7 +66,7 @@ pub(crate) fn find(plan: &Plan) -> Result<CString, Failure> {
         ));
     }
     if name.as_bytes().contains(&b'/') {
-        return match usable(name, plan) {
+        return match usable(name, plan, own) {
             Ok(()) => Ok(name.clone()),
             Err(Unusable::Errno(Errno::ENOENT)) => Err(Failure::Program(format!(
                 "exec: {text:?}: stat {text}: no such file or directory"
@@ -90,7 +91,7 @@ pub(crate) fn find(plan: &Plan) -> Result<CString, Failure> {
         let Ok(candidate) = CString::new(candidate) else {
             continue;
         };
-        match usable(&candidate, plan) {
+        match usable(&candidate, plan, own) {
             Ok(()) => return Ok(candidate),
             Err(Unusable::Errno(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) => {}
             Err(unusable) => denied = denied.or(Some(unusable)),
@@ -100,6 +101,30 @@ pub(crate) fn find(plan: &Plan) -> Result<CString, Failure> {
         Some(unusable @ Unusable::OnProcfs) => format!("exec: {text:?}: {}", unusable.words()),
         _ => format!("exec: {text:?}: executable file not found in $PATH"),
     }))
+}
+
+/// V-19: what was found when the container was built is still a file to execute, and neither on a procfs nor the
+/// runtime's own program: whatever was put in its place meanwhile is looked at once more.
+///
+/// It is executed by its path all the same: a script needs one, and by descriptor the kernel would call the process by
+/// the descriptor's number. What a swap after this can gain is what the workload has anyway; the runtime's program is a
+/// copy that nobody can write.
+pub(crate) fn verify(path: &CStr, plan: &Plan, own: Option<(u64, u64)>) -> Result<(), Failure> {
+    match usable(path, plan, own) {
+        Ok(()) => Ok(()),
+        Err(Unusable::OnProcfs) => Err(Failure::mismatch(
+            "V-19",
+            format!(
+                "{path:?} leads into /proc, where it could name the runtime's own program (CVE-2019-5736)"
+            ),
+        )),
+        Err(Unusable::NotAFile) => Err(Failure::mismatch(
+            "V-19",
+            format!("{path:?} is not a regular file"),
+        )),
+        // What else keeps it from being executed, execve says in the words that engines know.
+        Err(Unusable::Errno(_) | Unusable::NotExecutable) => Ok(()),
+    }
 }
 
 /// Why a file is not one to execute.
@@ -123,14 +148,16 @@ impl Unusable {
     }
 }
 
-fn usable(path: &CStr, plan: &Plan) -> Result<(), Unusable> {
+fn usable(path: &CStr, plan: &Plan, own: Option<(u64, u64)>) -> Result<(), Unusable> {
     let file = open_as_path(path).map_err(Unusable::Errno)?;
     let stat = fstat(&file).map_err(Unusable::Errno)?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(Unusable::NotAFile);
     }
     let system = nix::sys::statfs::fstatfs(&file).map_err(Unusable::Errno)?;
-    if system.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC || is_own_program(&stat) {
+    if system.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC
+        || own == Some((stat.st_dev, stat.st_ino))
+    {
         return Err(Unusable::OnProcfs);
     }
     let user = &plan.user;
@@ -155,9 +182,9 @@ fn open_as_path(path: &CStr) -> Result<std::os::fd::OwnedFd, Errno> {
     nix::fcntl::openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// True if a file is the program of this very process: the runtime.
-fn is_own_program(stat: &nix::sys::stat::FileStat) -> bool {
-    open(c"/proc/self/exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .and_then(|own| fstat(&own))
-        .is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
+/// Which file the program of this very process is: the runtime.
+fn own_program() -> Option<(u64, u64)> {
+    let own = open(c"/proc/self/exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let stat = fstat(&own).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }

@@ -3,9 +3,10 @@
 //! The channel is a FIFO that the init process holds open and that execve closes:
 //!
 //! ```text
-//! "G" …                  everything was verified but for what can be seen only with the filters loaded
-//! end of file after "G"  execve happened: success
-//! "G" then "F…"          a filter is not as promised, or execve was refused
+//! "G321" …               everything was verified but for what can be seen only with the filters loaded,
+//!                        in so many microseconds
+//! end of file after it   execve happened: success
+//! "G321" then "F…"       a filter is not as promised, or execve was refused
 //! "F…"                   a mismatch, or a call that failed
 //! end of file alone      the process ended before: a hook or a signal
 //! ```
@@ -15,6 +16,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use gabion_sys::CallError;
 use nix::errno::Errno;
@@ -25,8 +27,8 @@ const MAX_TEXT: usize = 3800;
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// The filters and execve are all that is left.
-    Going,
+    /// The filters and execve are all that is left; how long the checks took that led here.
+    Going(Duration),
     /// The program is not executed.
     Failed(Failure),
 }
@@ -119,7 +121,7 @@ pub fn write(channel: impl AsFd, report: &Report) -> Result<(), CallError> {
 
 fn encode(report: &Report) -> Vec<u8> {
     match report {
-        Report::Going => b"G\n".to_vec(),
+        Report::Going(spent) => format!("G{}\n", spent.as_micros()).into_bytes(),
         Report::Failed(failure) => {
             let (kind, check, mut text) = failure.parts();
             let mut end = text.len().min(MAX_TEXT);
@@ -135,27 +137,24 @@ fn encode(report: &Report) -> Vec<u8> {
     }
 }
 
-/// Reads what arrived until the end of the channel: the outcome of the descent.
+/// Reads what arrived until the end of the channel: the outcome of the descent, and how long the reality gate's checks
+/// took.
 ///
 /// # Errors
 /// The failure that was reported; [`Failure::Other`] if the process ended without a word.
-pub fn outcome(bytes: &[u8]) -> Result<(), Failure> {
+pub fn outcome(bytes: &[u8]) -> Result<Duration, Failure> {
     let text = String::from_utf8_lossy(bytes);
-    let mut going = false;
+    let mut going = None;
     for line in text.lines() {
-        if line == "G" {
-            going = true;
+        if let Some(spent) = line.strip_prefix('G') {
+            going = Some(Duration::from_micros(spent.parse().unwrap_or(0)));
         } else if let Some(rest) = line.strip_prefix('F') {
             return Err(decode(rest));
         }
     }
-    if going {
-        Ok(())
-    } else {
-        Err(Failure::Other(
-            "the container's init process ended before it executed the program".to_owned(),
-        ))
-    }
+    going.ok_or_else(|| {
+        Failure::Other("the container's init process ended before it executed the program".to_owned())
+    })
 }
 
 fn decode(rest: &str) -> Failure {
@@ -178,7 +177,8 @@ mod tests {
 
     #[test]
     fn success_is_going_and_then_the_end_of_the_channel() {
-        assert_eq!(outcome(&encode(&Report::Going)), Ok(()));
+        let spent = Duration::from_micros(321);
+        assert_eq!(outcome(&encode(&Report::Going(spent))), Ok(spent));
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_failure_after_going_is_still_a_failure() {
         let failure = Failure::mismatch("V-05", "expected 1 filter, found 0");
-        let mut bytes = encode(&Report::Going);
+        let mut bytes = encode(&Report::Going(Duration::ZERO));
         bytes.extend(encode(&Report::Failed(failure.clone())));
         assert_eq!(outcome(&bytes), Err(failure));
     }

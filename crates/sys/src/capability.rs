@@ -6,7 +6,7 @@
 use crate::error::{Result, check};
 
 /// The five sets of the calling thread, one bit a capability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct CapabilitySets {
     /// What may ever be gained at execve.
     pub bounding: u64,

@@ -262,14 +262,22 @@ pub struct Place {
 /// # Errors
 /// None is known for an open descriptor; `ENOSYS` before Linux 4.11.
 pub fn place(file: impl AsFd) -> Result<Place> {
+    place_of(file.as_fd().as_raw_fd())
+}
+
+/// The same by number, of a descriptor that nobody here owns: one that the process came with.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn place_of(number: i32) -> Result<Place> {
     let mut answer = std::mem::MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_MNT_ID;
     let empty: &CStr = c"";
     // SAFETY: statx reads a NUL-terminated path, here empty, and writes one struct statx to `answer`, which is
-    // live and large enough.
+    // live and large enough. Any number is allowed: of one that is not open the answer is EBADF.
     let outcome = unsafe {
         libc::statx(
-            file.as_fd().as_raw_fd(),
+            number,
             empty.as_ptr(),
             libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW,
             mask,

@@ -59,6 +59,23 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     .map(drop)
 }
 
+/// The execution domain of the calling process, with its flags (personality(2)); `Some` sets it first.
+///
+/// # Errors
+/// `EINVAL` if the kernel does not take it.
+pub fn personality(domain: Option<u32>) -> Result<u32> {
+    let call = |argument: u32| {
+        // SAFETY: personality takes an integer and touches no memory of ours.
+        let outcome = unsafe { libc::personality(argument.into()) };
+        check(outcome.into(), || format!("personality({argument:#x})"))
+    };
+    if let Some(domain) = domain {
+        call(domain)?;
+    }
+    // All bits set asks and changes nothing.
+    call(u32::MAX).map(|found| found as u32)
+}
+
 /// Gives the next program a clean start with signals: none is blocked, and SIGPIPE, which Rust's runtime
 /// ignores in every program, ends a program again.
 ///
@@ -138,19 +155,19 @@ pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Reads a resource limit of the calling process: soft and hard.
+/// Reads a resource limit of a process, 0 for the calling one: soft and hard.
 ///
 /// # Errors
-/// `EINVAL` for an unknown resource.
-pub fn limit(resource: u32) -> Result<(u64, u64)> {
+/// `EINVAL` for an unknown resource, `ESRCH` if there is no such process.
+pub fn limit(pid: Pid, resource: u32) -> Result<(u64, u64)> {
     let mut limit = libc::rlimit64 {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: prlimit64 writes one rlimit64 through the old-limit pointer, a live local; the new-limit pointer
     // is null, so nothing is set.
-    let outcome = unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut limit) };
-    check(outcome.into(), || format!("prlimit(self, {resource})"))?;
+    let outcome = unsafe { libc::prlimit64(pid.as_raw(), resource, std::ptr::null(), &raw mut limit) };
+    check(outcome.into(), || format!("prlimit({pid}, {resource})"))?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
@@ -195,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_set_is_read_back() {
-        let (_, hard) = limit(libc::RLIMIT_CORE).unwrap();
+        let (_, hard) = limit(getpid(), libc::RLIMIT_CORE).unwrap();
         set_limit(getpid(), libc::RLIMIT_CORE, 0, hard).unwrap();
-        assert_eq!(limit(libc::RLIMIT_CORE).unwrap(), (0, hard));
+        assert_eq!(limit(Pid::from_raw(0), libc::RLIMIT_CORE).unwrap(), (0, hard));
     }
 }

@@ -75,6 +75,7 @@ fn parse(word: &str) -> Option<Lie> {
         "keyctl" => libc::SYS_keyctl,
         "mount" => libc::SYS_mount,
         "mount_setattr" => libc::SYS_mount_setattr,
+        "personality" => libc::SYS_personality,
         "prctl" => libc::SYS_prctl,
         "prlimit64" => libc::SYS_prlimit64,
         "seccomp" => libc::SYS_seccomp,
