@@ -79,6 +79,19 @@ pub struct Facts {
     pub runtime: Fact<RuntimeFact>,
     /// The descriptors that this process was started with and would hand on.
     pub descriptors: Fact<Vec<DescriptorFact>>,
+    /// What the caller asked for on the command line that makes the container weaker.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag of the command line that makes a container weaker than the same bundle without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flag {
+    /// `--no-pivot`: the old root is moved away from instead of being unmounted.
+    NoPivot,
+    /// `--no-new-keyring`: the caller's session keyring is handed on.
+    NoNewKeyring,
+    /// `--preserve-fds N` with N above zero: descriptors of the caller are handed on.
+    PreserveFds(u32),
 }
 
 /// Identity of a kernel object that lives in a file system: device and inode number (stat(2)).

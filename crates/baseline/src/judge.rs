@@ -30,11 +30,38 @@ pub enum Operation {
         /// The container's effective configuration, as it was judged.
         container: Box<Config>,
     },
+    /// Limits of a container of this host are to be changed. The allegation is the container's effective
+    /// configuration with `linux.resources` as they would be afterwards, what was not asked for included.
+    Update {
+        /// The container's id.
+        id: String,
+        /// The container's configuration as it is now.
+        container: Box<Config>,
+    },
+    /// A container is to be made from the image of a checkpoint. The allegation is the configuration that it is to
+    /// run with.
+    Restore {
+        /// The container's id.
+        id: String,
+        /// Where the image comes from.
+        checkpoint: Checkpoint,
+    },
     /// Nothing: someone wants to know. With `offline`, the file comes from another host.
     Check {
         /// Facts of this host are not asked for, and not knowing them refuses nothing.
         offline: bool,
     },
+}
+
+/// The image of a checkpoint, as far as its origin is known. Both are what the runtime knows by itself: nothing in
+/// the image is evidence of where the image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Why it cannot be taken for one that this runtime made, on this host, of a container that it had judged;
+    /// `None` if it can.
+    pub foreign: Option<String>,
+    /// The reality gate looks at the restored processes before any of them runs on.
+    pub verified: bool,
 }
 
 /// The outcome of judgement.
@@ -123,11 +150,24 @@ impl Refusal {
 }
 
 impl Operation {
+    /// True if a process of the workload is to run.
+    pub fn starts_a_process(&self) -> bool {
+        matches!(
+            self,
+            Operation::Create { .. } | Operation::Exec { .. } | Operation::Restore { .. }
+        )
+    }
+
     /// True if a rule has something to say about it. The container of a further process was judged when it was
     /// created; of the new process, what is its own is judged, and what the runtime hands on.
     fn concerns(&self, rule: &Rule) -> bool {
         match self {
-            Operation::Create { .. } | Operation::Check { .. } => true,
+            Operation::Create { .. } | Operation::Restore { .. } | Operation::Check { .. } => true,
+            // What was judged when the container was created is not judged again because of a limit.
+            Operation::Update { .. } => rule
+                .fields
+                .iter()
+                .any(|field| field.starts_with("/linux/resources")),
             // A rule that looks at nothing in config.json looks at the runtime itself. One that looks at other parts as
             // well, as PRV-02 does at mappings, finds the container's there.
             Operation::Exec { .. } => {

@@ -34,10 +34,10 @@ pub mod rules;
 
 pub use allegation::{Allegation, AllegationError};
 pub use config::Config;
-pub use facts::Facts;
+pub use facts::{Facts, Flag};
 pub use finding::{Action, Finding};
 pub use given::Given;
-pub use judge::{Admitted, Judgement, Operation, Refusal, judge};
+pub use judge::{Admitted, Checkpoint, Judgement, Operation, Refusal, judge};
 pub use policy::Policy;
 pub use profile::{Level, Profile};
 pub use rule::{Case, Rule, Violation, Violations};

@@ -303,6 +303,7 @@ fn facts(name: &str, config: &Config) -> Facts {
                 })
                 .collect(),
         ),
+        ..Facts::default()
     }
 }
 

@@ -34,7 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::Config;
-use gabion_baseline::facts::{Fact, FactKind, Facts};
+use gabion_baseline::facts::{Fact, FactKind, Facts, Flag};
 
 pub use bundle::{BundleError, BundleFile};
 pub use rootfs::Live;
@@ -63,6 +63,8 @@ pub struct Context {
     pub binary: Option<PathBuf>,
     /// The `linux.cgroupsPath` that is used where the bundle names none.
     pub default_cgroups_path: Option<String>,
+    /// What the caller asked for on the command line that makes the container weaker.
+    pub flags: Vec<Flag>,
 }
 
 /// Descriptors of what was looked at.
@@ -93,6 +95,7 @@ pub struct Collected {
 /// Collects the wanted facts about a configuration on this host. `bundle` is the bundle's directory, absolute.
 pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, context: &Context) -> Collected {
     let mut facts = unknown(config, "not collected");
+    facts.flags = context.flags.clone();
     let mut held = Held::default();
     let wants = |kind| wanted.contains(&kind);
 
@@ -193,6 +196,7 @@ fn unknown(config: &Config, why: &str) -> Facts {
         hooks: hooks.collect(),
         runtime: none(why),
         descriptors: none(why),
+        flags: Vec::new(),
     }
 }
 

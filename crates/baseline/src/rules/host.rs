@@ -78,8 +78,7 @@ fn runtime(case: &Case<'_>, violations: &mut Violations) {
         }
     }
     // A check runs nothing, so there is nobody who could reach the program through /proc.
-    if runtime.sealed.is_none() && matches!(case.operation, Operation::Create { .. } | Operation::Exec { .. })
-    {
+    if runtime.sealed.is_none() && case.operation.starts_a_process() {
         violations
             .report(
                 "",

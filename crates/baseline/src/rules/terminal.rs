@@ -1,7 +1,6 @@
 //! Terminal and descriptors: what a container inherits of the process that creates it.
 
 use crate::facts::{Fact, FactKind, FileKind};
-use crate::judge::Operation;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
@@ -38,7 +37,7 @@ static TTY_02: Rule = Rule {
 
 fn streams(case: &Case<'_>, violations: &mut Violations) {
     // A check starts nothing that could inherit the streams.
-    if !matches!(case.operation, Operation::Create { .. } | Operation::Exec { .. }) {
+    if !case.operation.starts_a_process() {
         return;
     }
     let descriptors = match &case.facts.descriptors {
@@ -75,6 +74,7 @@ fn streams(case: &Case<'_>, violations: &mut Violations) {
 
 #[cfg(test)]
 mod tests {
+    use crate::judge::Operation;
     use serde_json::json;
 
     use super::super::table::{Table, known, with};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use gabion_baseline::Flag;
 
 /// Judge a bundle, and create a container from it
 ///
@@ -55,4 +56,18 @@ pub(crate) struct Build {
     /// Hand on N descriptors after those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub preserve_fds: u32,
+}
+
+impl Build {
+    /// The flags that make the container weaker, for judgement (OPS-04).
+    pub(crate) fn weakening(&self) -> Vec<Flag> {
+        [
+            self.no_pivot.then_some(Flag::NoPivot),
+            self.no_new_keyring.then_some(Flag::NoNewKeyring),
+            (self.preserve_fds > 0).then_some(Flag::PreserveFds(self.preserve_fds)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }

@@ -97,6 +97,10 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
     let host = gabion_host::Context {
         sealed: seal::sealed()?.map(str::to_owned),
         binary: seal::installed(),
+        flags: match options.preserve_fds {
+            0 => Vec::new(),
+            number => vec![gabion_baseline::Flag::PreserveFds(number)],
+        },
         ..gabion_host::Context::default()
     };
     let (admitted, lsm, mut book) =
@@ -249,6 +253,7 @@ fn prepare(
         }),
         sealed: seal::sealed()?.map(str::to_owned),
         binary: seal::installed(),
+        flags: build.weakening(),
         ..gabion_host::Context::default()
     };
     let mut admission = gate::admit(context, id.as_str(), &build.bundle, operation, host)?;
