@@ -35,6 +35,7 @@ conformance: build ## the runtime-spec, against RUNTIME (default: gabion)
 
 bench: build ## whole commands beside runc and crun, as ratios
 	@GABION=$(abspath $(GABION)) bench/run.sh
+	@GABION=$(abspath $(GABION)) bench/gate.sh
 
 rules: build ## write docs/rules again from the program
 	@GABION=$(abspath $(GABION)) scripts/rules.sh
