@@ -202,13 +202,13 @@ fn refuse_unsupported(config: &gabion_baseline::Config) -> Result<()> {
 }
 
 /// The namespaces of a container's init process, and which of them are not the caller's.
-struct Joining {
-    flags: CloneFlags,
+pub(crate) struct Joining {
+    pub(crate) flags: CloneFlags,
     expected: Vec<ExpectedNamespace>,
 }
 
 impl Joining {
-    fn of(init: i32) -> Result<Self> {
+    pub(crate) fn of(init: i32) -> Result<Self> {
         let own = plan::own_namespaces()?;
         let theirs = plan::namespaces_of(&format!("/proc/{init}/ns"))?;
         let mut flags = CloneFlags::empty();

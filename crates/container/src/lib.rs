@@ -45,6 +45,7 @@ mod start;
 mod state;
 pub mod status;
 mod terminal;
+mod verify;
 
 pub use create::{CreateOptions, Created, create};
 pub use delete::{Force, delete};
@@ -57,3 +58,4 @@ pub use run::{Foreground, exec_foreground, run_foreground};
 pub use start::start;
 pub use state::{Record, StateRoot};
 pub use status::{Container, Status, list};
+pub use verify::{View, verify};

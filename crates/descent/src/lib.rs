@@ -31,6 +31,7 @@
 
 mod drop;
 pub mod mount_table;
+pub mod outside;
 mod plan;
 mod procfs;
 mod program;

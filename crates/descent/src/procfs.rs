@@ -145,6 +145,17 @@ impl Procfs {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// Opens the process' root directory, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Procfs::open_self`].
+    pub fn open_root(&self) -> Result<OwnedFd, Failure> {
+        let directory = self.open_self("", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&directory, "root", flags, nix::sys::stat::Mode::empty())
+            .map_err(|errno| CallError::new("openat(procfs, root)", errno).into())
+    }
+
     /// Which file the process' own program is, if the kernel says.
     pub fn program(&self) -> Option<(u64, u64)> {
         let directory = self.open_self("", OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;

@@ -10,6 +10,7 @@ use gabion_baseline::Profile;
 
 use crate::commands::{
     check, create, delete, exec, explain, features, kill, list, pause, policy, run, spec, start, state,
+    verify,
 };
 
 /// The version of gabion.
@@ -134,6 +135,7 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Ps(pause::Ps),
+    Verify(verify::Options),
     Spec(spec::Options),
     Features(features::Options),
     Check(check::Options),

@@ -5,11 +5,11 @@
 
 mod descriptors;
 mod filters;
-mod mounts;
-mod namespaces;
-mod paths;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod paths;
 mod process;
-mod sysctls;
+pub(crate) mod sysctls;
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};

@@ -99,7 +99,10 @@ fn look(check: &str, path: &CStr) -> Result<Option<OwnedFd>, Failure> {
 
 /// V-08: each masked path is covered: a directory by an empty read-only tmpfs, anything else by a null device
 /// (CVE-2025-31133 put other files there). A path that does not exist needs no cover.
+///
+/// All are looked at, whatever is found, and noted in `covered`; the first difference is the error.
 pub(crate) fn masked(plan: &Plan, covered: &mut Covered) -> Result<(), Failure> {
+    let mut first = Ok(());
     for path in &plan.masked_paths {
         let Some(file) = look("V-08", path)? else { continue };
         let place = mount::place(&file)?;
@@ -111,23 +114,26 @@ pub(crate) fn masked(plan: &Plan, covered: &mut Covered) -> Result<(), Failure> 
             // The device's number alone would be true of a bound regular file only by accident of rdev 0:0.
             place.is_mount_root && place.file_type == nix::libc::S_IFCHR && place.device == (1, 3)
         };
-        if !is_masked {
-            return Err(Failure::mismatch("V-08", format!("{path:?} is not masked")));
+        if place.is_mount_root {
+            covered
+                .masked
+                .push((path.to_string_lossy().into_owned(), place.mount_id));
         }
-        covered
-            .masked
-            .push((path.to_string_lossy().into_owned(), place.mount_id));
+        if !is_masked {
+            first = first.and(Err(Failure::mismatch("V-08", format!("{path:?} is not masked"))));
+        }
     }
-    Ok(())
+    first
 }
 
-/// V-09: each read-only path is a read-only mount of its own, or is masked.
+/// V-09: each read-only path is a read-only mount of its own, or is masked. As [`masked`].
 pub(crate) fn readonly(plan: &Plan, covered: &mut Covered) -> Result<(), Failure> {
+    let mut first = Ok(());
     for path in &plan.readonly_paths {
         let Some(file) = look("V-09", path)? else { continue };
         let place = mount::place(&file)?;
         // The root is no mount of its own for being read-only: it is one anyway.
-        if path.as_c_str() != c"/" {
+        if path.as_c_str() != c"/" && place.is_mount_root {
             covered
                 .readonly
                 .push((path.to_string_lossy().into_owned(), place.mount_id));
@@ -135,21 +141,19 @@ pub(crate) fn readonly(plan: &Plan, covered: &mut Covered) -> Result<(), Failure
         if plan.masked_paths.contains(path) {
             continue;
         }
-        if !is_readonly(&file, path)? {
-            return Err(Failure::mismatch("V-09", format!("{path:?} is not read-only")));
-        }
-        if !place.is_mount_root {
-            return Err(Failure::mismatch(
-                "V-09",
-                format!("{path:?} is not a mount of its own"),
-            ));
-        }
         let system = fstatfs(&file).map_err(|errno| CallError::new(format!("fstatfs({path:?})"), errno))?;
-        if path.to_bytes().starts_with(b"/proc/") && system.filesystem_type() != PROC_SUPER_MAGIC {
-            return Err(Failure::mismatch("V-09", format!("{path:?} is not on a procfs")));
-        }
+        let why = if !is_readonly(&file, path)? {
+            "read-only"
+        } else if !place.is_mount_root {
+            "a mount of its own"
+        } else if path.to_bytes().starts_with(b"/proc/") && system.filesystem_type() != PROC_SUPER_MAGIC {
+            "on a procfs"
+        } else {
+            continue;
+        };
+        first = first.and(Err(Failure::mismatch("V-09", format!("{path:?} is not {why}"))));
     }
-    Ok(())
+    first
 }
 
 fn is_readonly(file: impl AsFd, path: &CStr) -> Result<bool, Failure> {
