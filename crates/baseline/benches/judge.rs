@@ -97,6 +97,13 @@ fn facts(config: &Config) -> Facts {
             own_files: Vec::new(),
         }),
         descriptors: Fact::Known((0..3).map(descriptor).collect()),
+        namespace_owners: linux
+            .namespaces
+            .items()
+            .iter()
+            .map(|_| Fact::Known(None))
+            .collect(),
+        entrypoint: Fact::Known(Default::default()),
         ..Facts::default()
     }
 }

@@ -53,6 +53,12 @@ pub enum FactKind {
     Runtime,
     /// [`Facts::descriptors`].
     Descriptors,
+    /// [`Facts::entrypoint`].
+    Entrypoint,
+    /// [`Facts::host`]. A rule that asks for it is about the host alone.
+    Host,
+    /// [`Facts::caller`].
+    Caller,
 }
 
 /// Everything known of the host that matters for one bundle.
@@ -81,6 +87,53 @@ pub struct Facts {
     pub descriptors: Fact<Vec<DescriptorFact>>,
     /// What the caller asked for on the command line that makes the container weaker.
     pub flags: Vec<Flag>,
+    /// One element for each of `linux.namespaces`, in its order: the cgroup of the process by whose entry in
+    /// /proc a namespace is joined; `None` if it is not joined by one. Belongs to [`FactKind::Namespaces`].
+    pub namespace_owners: Vec<Fact<Option<String>>>,
+    /// How the file system that the rootfs is on is mounted. Belongs to [`FactKind::Rootfs`].
+    pub rootfs_mount: Fact<RootfsMount>,
+    /// Where `process.args[0]` leads in the container.
+    pub entrypoint: Fact<EntrypointFact>,
+    /// How the host as a whole is set up.
+    pub host: Fact<HostFact>,
+}
+
+/// Flags of the mount that the rootfs is on (statvfs(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootfsMount {
+    /// Set-user-id bits have no effect.
+    pub nosuid: bool,
+    /// Device nodes cannot be opened.
+    pub nodev: bool,
+}
+
+/// Where the program of a container is, once its mounts are in place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntrypointFact {
+    /// The path after links were followed as the container would, for each file that `process.args[0]` may mean: one
+    /// if it is a path, and one for each directory of PATH otherwise. What does not exist is here too.
+    pub paths: Vec<PathBuf>,
+    /// Where the interpreter leads that the first line of such a file names (`#!`), for those that are of the image.
+    pub interpreters: Vec<PathBuf>,
+}
+
+/// How the host is set up, as far as every container depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFact {
+    /// Kernel parameters under their names, those that this kernel has.
+    pub parameters: BTreeMap<String, String>,
+    /// Modules that the kernel would load by itself when a process in a container asks for what they do, or that it
+    /// has loaded already: with the state of each.
+    pub modules: BTreeMap<String, ModuleState>,
+}
+
+/// See [`HostFact::modules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleState {
+    /// It is loaded.
+    Loaded,
+    /// It is there, and nothing in /etc/modprobe.d keeps it from being loaded.
+    Loadable,
 }
 
 /// A flag of the command line that makes a container weaker than the same bundle without it.

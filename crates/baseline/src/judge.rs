@@ -46,6 +46,8 @@ pub enum Operation {
         /// Where the image comes from.
         checkpoint: Checkpoint,
     },
+    /// Nothing, and there is no bundle: the host itself is looked at.
+    Host,
     /// Nothing: someone wants to know. With `offline`, the file comes from another host.
     Check {
         /// Facts of this host are not asked for, and not knowing them refuses nothing.
@@ -161,7 +163,11 @@ impl Operation {
     /// True if a rule has something to say about it. The container of a further process was judged when it was
     /// created; of the new process, what is its own is judged, and what the runtime hands on.
     fn concerns(&self, rule: &Rule) -> bool {
+        // What is true of the host is told once, not with each of its containers.
+        let about_the_host = rule.facts.contains(&FactKind::Host);
         match self {
+            Operation::Host => about_the_host,
+            _ if about_the_host => false,
             Operation::Create { .. } | Operation::Restore { .. } | Operation::Check { .. } => true,
             // What was judged when the container was created is not judged again because of a limit.
             Operation::Update { .. } => rule

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::config::{Config, Mount};
 use gabion_baseline::facts::{
-    CgroupFact, CgroupMode, DescriptorFact, DestinationFact, Fact, Facts, FileKind, HookFact, HostMatch,
-    Identity, KernelFact, LsmFact, NamespaceFact, Relation, RootfsFact, RuntimeFact, SelinuxMode, Sensitive,
-    SourceFact,
+    CgroupFact, CgroupMode, DescriptorFact, DestinationFact, EntrypointFact, Fact, Facts, FileKind, HookFact,
+    HostMatch, Identity, KernelFact, LsmFact, NamespaceFact, Relation, RootfsFact, RuntimeFact, SelinuxMode,
+    Sensitive, SourceFact,
 };
 use gabion_baseline::policy::ENGINE_ROOTS;
 use gabion_baseline::rules;
@@ -303,6 +303,13 @@ fn facts(name: &str, config: &Config) -> Facts {
                 })
                 .collect(),
         ),
+        namespace_owners: linux
+            .namespaces
+            .items()
+            .iter()
+            .map(|_| Fact::Known(None))
+            .collect(),
+        entrypoint: Fact::Known(EntrypointFact::default()),
         ..Facts::default()
     }
 }

@@ -106,6 +106,7 @@ pub(crate) fn admit_process(
     };
     let mut wanted = wanted_facts(&policy, &operation);
     wanted.insert(FactKind::Lsm);
+    wanted.remove(&FactKind::Entrypoint);
     let host = gabion_host::Context {
         policy_files: policy_files(context),
         ..host

@@ -129,7 +129,8 @@ impl<'a> Destinations<'a> {
         fact
     }
 
-    fn lead(&self, destination: &Path) -> Result<DestinationFact, String> {
+    /// Follows a path without putting anything there.
+    pub(crate) fn lead(&self, destination: &Path) -> Result<DestinationFact, String> {
         let lexical = lexical(destination);
         if lexical.ancestors().any(|path| self.mounted.contains_key(path)) {
             return self.follow(destination);

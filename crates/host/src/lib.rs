@@ -14,7 +14,9 @@ pub mod bundle;
 pub mod cgroup;
 mod descriptors;
 mod destinations;
+mod entrypoint;
 mod hooks;
+mod host;
 mod kernel;
 mod lsm;
 mod mounts;
@@ -121,6 +123,11 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             .value()
             .map_or(&[][..], |linux| linux.namespaces.items());
         (facts.namespaces, held.namespaces) = entries.iter().map(namespaces::look).unzip();
+        facts.namespace_owners = entries.iter().map(namespaces::owner).collect();
+    }
+
+    if wants(FactKind::Host) {
+        facts.host = host::collect();
     }
 
     let mut walker = Walker::default();
@@ -133,14 +140,20 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             &context.own_files,
         );
     }
-    if [FactKind::Mounts, FactKind::Rootfs, FactKind::Hooks]
-        .into_iter()
-        .any(wants)
+    if [
+        FactKind::Mounts,
+        FactKind::Rootfs,
+        FactKind::Hooks,
+        FactKind::Entrypoint,
+    ]
+    .into_iter()
+    .any(wants)
     {
         let rootfs = rootfs::find(&mut walker, config, bundle);
         let landmarks = landmarks(&mut walker, config, wanted, &context.own_files);
         if wants(FactKind::Rootfs) {
             facts.rootfs = rootfs::look(&mut walker, &landmarks, &rootfs, &context.live);
+            facts.rootfs_mount = rootfs::mount(&rootfs);
         }
         if wants(FactKind::Mounts) {
             let mut sources = Sources::new(bundle, &context.engine_roots);
@@ -151,6 +164,9 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
                 .map(|mount| sources.look(&mut walker, &landmarks, mount));
             (facts.mount_sources, held.sources) = looked.unzip();
             facts.mount_destinations = destinations(config, &rootfs, &held.sources);
+        }
+        if wants(FactKind::Entrypoint) {
+            facts.entrypoint = entrypoint::look(config, &rootfs, &held.sources);
         }
         if wants(FactKind::Hooks) {
             facts.hooks = hooks(&mut walker, config, &rootfs);
@@ -197,6 +213,10 @@ fn unknown(config: &Config, why: &str) -> Facts {
         runtime: none(why),
         descriptors: none(why),
         flags: Vec::new(),
+        namespace_owners: std::iter::repeat_with(|| none(why)).take(namespaces).collect(),
+        rootfs_mount: none(why),
+        entrypoint: none(why),
+        host: none(why),
     }
 }
 

@@ -34,6 +34,36 @@ pub fn initial_inode(kind: Kind) -> u64 {
     }
 }
 
+/// The cgroup of the process by whose entry in /proc a namespace is joined: `/proc/PID/ns/…` or one of its threads'.
+pub(crate) fn owner(entry: &Namespace) -> Fact<Option<String>> {
+    let Some(rest) = entry.joins().and_then(|path| path.strip_prefix("/proc/")) else {
+        return Fact::Known(None);
+    };
+    let Some(pid) = rest
+        .split('/')
+        .next()
+        .filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+    else {
+        return Fact::Known(None);
+    };
+    let path = format!("/proc/{pid}/cgroup");
+    match crate::text::read(&path, 64 * 1024) {
+        Ok(text) => match cgroup_of(&text) {
+            Some(cgroup) => Fact::Known(Some(cgroup.to_owned())),
+            None => Fact::Unknown(format!("{path} names no cgroup")),
+        },
+        Err(error) => Fact::Unknown(format!("{path}: {error}")),
+    }
+}
+
+/// The cgroup that a runtime would have made for a process: the longest path of all hierarchies, since processes are
+/// left at the root of those that nobody manages.
+fn cgroup_of(text: &str) -> Option<&str> {
+    text.lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .max_by_key(|path| path.len())
+}
+
 /// Looks at one entry. The descriptor is of a namespace of the wanted kind, ready for setns(2).
 pub(crate) fn look(entry: &Namespace) -> (Fact<NamespaceFact>, Option<OwnedFd>) {
     let Some(path) = entry.joins() else {
@@ -191,6 +221,26 @@ mod tests {
             self.0.kill().unwrap();
             self.0.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn the_owner_of_a_namespace_is_found_by_its_process() {
+        let owner_of = |path: &str| {
+            owner(&Namespace {
+                kind: "pid".to_owned(),
+                path: gabion_baseline::Given::Value(path.to_owned()),
+            })
+        };
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let cgroup = cgroup_of(&own).map(str::to_owned);
+        let pid = std::process::id();
+        assert_eq!(owner_of(&format!("/proc/{pid}/ns/pid")), Fact::Known(cgroup));
+        for nobody in ["/var/run/netns/a", "/proc/self/ns/pid", "", "/proc//ns/pid"] {
+            assert_eq!(owner_of(nobody), Fact::Known(None), "{nobody}");
+        }
+        assert!(matches!(owner_of("/proc/4194304/ns/pid"), Fact::Unknown(_)));
+        assert_eq!(cgroup_of("12:pids:/a/b\n1:name=systemd:/\n0::/\n"), Some("/a/b"));
+        assert_eq!(cgroup_of(""), None);
     }
 
     #[test]

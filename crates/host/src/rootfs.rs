@@ -5,10 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gabion_baseline::Config;
-use gabion_baseline::facts::{Fact, FileKind, Identity, Relation, RootfsFact, Sensitive};
+use gabion_baseline::facts::{Fact, FileKind, Identity, Relation, RootfsFact, RootfsMount, Sensitive};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::sensitive::Landmarks;
 use crate::walk::{Found, Meta, Walker};
@@ -117,6 +118,21 @@ pub(crate) fn look(
         shared_with: live.holder(identity),
         entries,
     })
+}
+
+/// How the file system is mounted that the rootfs is on.
+pub(crate) fn mount(rootfs: &Result<Found, NoRootfs>) -> Fact<RootfsMount> {
+    let found = match rootfs {
+        Ok(found) => found,
+        Err(none) => return Fact::Unknown(none.why().to_owned()),
+    };
+    match fstatvfs(&found.node().descriptor) {
+        Ok(answer) => Fact::Known(RootfsMount {
+            nosuid: answer.flags().contains(FsFlags::ST_NOSUID),
+            nodev: answer.flags().contains(FsFlags::ST_NODEV),
+        }),
+        Err(errno) => Fact::Unknown(format!("fstatvfs({:?}): {}", found.path, errno.desc())),
+    }
 }
 
 /// What an entry of the rootfs is, itself: a link is a link.

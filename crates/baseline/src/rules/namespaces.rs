@@ -24,7 +24,7 @@ use crate::rules::mounts;
 
 /// The rules of this topic.
 pub static RULES: &[&Rule] = &[
-    &NS_01, &NS_02, &NS_03, &NS_04, &NS_05, &NS_06, &NS_07, &NS_08, &NS_09, &NS_11,
+    &NS_01, &NS_02, &NS_03, &NS_04, &NS_05, &NS_06, &NS_07, &NS_08, &NS_09, &NS_10, &NS_11,
 ];
 
 /// The types of namespaces that there are (config-linux.md, "Namespaces").
@@ -670,6 +670,106 @@ fn as_they_say(case: &Case<'_>, violations: &mut Violations) {
     }
 }
 
+static NS_10: Rule = Rule {
+    id: "NS-10",
+    title: "no namespace of another pod's process",
+    meaning: "An entry of linux.namespaces of type pid, mount or user joins the namespace of a process, by \
+              /proc/PID/ns, whose cgroup does not lie beside the container's: it belongs to another pod, or to none. A \
+              namespace that is kept under a name of its own, as CRI-O's are, tells nobody whose it is.",
+    why: "In another container's pid namespace its environment and memory can be read, in its mount namespace its \
+          volumes and secrets. Within one pod that is what its author asked for, as kubectl debug --target does; \
+          between two pods it is a way from one to the other.",
+    stops: &["moving from one container to the next"],
+    fields: &["/linux/namespaces/*/path", "/linux/cgroupsPath"],
+    levels: Levels::new(Level::Off, Level::Audit, Level::Deny),
+    hardening: "",
+    remedies: Remedies {
+        docker: "Remove --pid container:NAME where the two have different --cgroup-parent, or give them the same.",
+        kubernetes: "The kubelet never asks for it; find out what changed the bundle.",
+        config: "Join only namespaces of processes in cgroups with the same parent as linux.cgroupsPath.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.4.5",
+    },
+    facts: &[FactKind::Namespaces],
+    check: same_pod,
+};
+
+fn same_pod(case: &Case<'_>, violations: &mut Violations) {
+    for (index, entry) in entries(case).iter().enumerate() {
+        let (true, Some(path)) = (
+            ["pid", "mount", "user"].contains(&entry.kind.as_str()),
+            entry.joins(),
+        ) else {
+            continue;
+        };
+        let place = Pointer::at("/linux/namespaces").index(index).key("path");
+        let owner = match case.facts.namespace_owners.get(index) {
+            Some(Fact::Known(Some(owner))) => owner,
+            Some(Fact::Known(None)) => continue,
+            Some(Fact::Unknown(why)) => {
+                violations
+                    .undecided(place, format!("whose namespace {path:?} is, is not known: {why}"))
+                    .sub_key(entry.kind.as_str());
+                continue;
+            }
+            None => {
+                violations
+                    .undecided(place, format!("whose namespace {path:?} is, is not known"))
+                    .sub_key(entry.kind.as_str());
+                continue;
+            }
+        };
+        let own = case
+            .config
+            .linux
+            .value()
+            .and_then(|linux| linux.cgroups_path.value())
+            .map_or("", String::as_str);
+        if !are_beside(own, owner) {
+            violations
+                .report(
+                    place,
+                    format!(
+                        "{path:?} is of a process in the cgroup {owner:?}, which does not lie beside {own:?}"
+                    ),
+                    "a namespace of this pod, or a new one",
+                )
+                .sub_key(entry.kind.as_str());
+        }
+    }
+}
+
+/// True if a container's `cgroupsPath` and the cgroup of a process have the same parent.
+///
+/// What /proc says may begin above what the path begins at, where cgroups are nested; so the parent that is named is
+/// looked for at the end of the one that is real. A root as parent is nobody's pod.
+fn are_beside(cgroups_path: &str, owner: &str) -> bool {
+    fn parent(path: &str) -> Option<&str> {
+        path.trim_end_matches('/')
+            .rsplit_once('/')
+            .map(|(parent, _)| parent)
+    }
+    let Some(theirs) = parent(owner) else {
+        return false;
+    };
+    // systemd's form: slice:prefix:name. The slice is a directory of its full name.
+    let ours = match cgroups_path.split_once(':') {
+        Some((slice, _)) if !cgroups_path.contains('/') => slice,
+        _ => match parent(cgroups_path) {
+            Some(parent) => parent.trim_start_matches('/'),
+            None => return false,
+        },
+    };
+    !ours.is_empty()
+        && theirs
+            .strip_suffix(ours)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+}
+
 static NS_11: Rule = Rule {
     id: "NS-11",
     title: "clock offsets only in a time namespace of its own",
@@ -1240,5 +1340,84 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn cgroups_lie_beside_each_other_if_they_have_one_parent() {
+        for (own, owner, expected) in [
+            ("/docker/a", "/docker/b", true),
+            ("/kubepods/burstable/pod1/a", "/kubepods/burstable/pod1/b", true),
+            ("/kubepods/burstable/pod1/a", "/kubepods/burstable/pod2/b", false),
+            ("/kubepods/burstable/pod1/a", "/kubepods/burstable/pod1", false),
+            ("/pod1/a", "/nested/pod1/b", true),
+            ("/pod1/a", "/xpod1/b", false),
+            (
+                "kubepods-pod1.slice:cri:a",
+                "/kubepods.slice/kubepods-pod1.slice/cri-b.scope",
+                true,
+            ),
+            (
+                "kubepods-pod1.slice:cri:a",
+                "/kubepods.slice/kubepods-pod2.slice/cri-b.scope",
+                false,
+            ),
+            ("/a", "/b", false),
+            ("", "/b", false),
+            ("a", "/x/b", false),
+            (":cri:a", "/b", false),
+        ] {
+            assert_eq!(are_beside(own, owner), expected, "{own} {owner}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_of_another_pod_is_refused_under_restricted() {
+        let config = |kind: &str| {
+            json!({"linux": {"cgroupsPath": "/pods/one/a", "namespaces":
+                [{"type": "mount"}, {"type": kind, "path": "/proc/7/ns/x"}]}})
+        };
+        let owned = |owner: Fact<Option<String>>| Facts {
+            namespace_owners: vec![Fact::Known(None), owner],
+            ..host()
+        };
+        let of = |cgroup: &str| owned(Fact::Known(Some(cgroup.to_owned())));
+        let refused = [
+            "",
+            "pid audit /linux/namespaces/1/path",
+            "pid deny /linux/namespaces/1/path",
+        ];
+        table(
+            "NS-10",
+            &of("/pods/two/b"),
+            &[("another pod", config("pid"), refused)],
+        );
+        table(
+            "NS-10",
+            &of("/pods/one/b"),
+            &[("the same pod", config("pid"), [""; 3])],
+        );
+        table(
+            "NS-10",
+            &of("/pods/two/b"),
+            &[("its network", config("network"), [""; 3])],
+        );
+        table(
+            "NS-10",
+            &owned(Fact::Known(None)),
+            &[("kept under a name", config("user"), [""; 3])],
+        );
+        let unknown = [
+            "",
+            "user audit /linux/namespaces/1/path undecided",
+            "user deny /linux/namespaces/1/path undecided",
+        ];
+        table(
+            "NS-10",
+            &owned(Fact::Unknown("gone".to_owned())),
+            &[("unknown", config("user"), unknown)],
+        );
+        table("NS-10", &host(), &[("not collected", config("user"), unknown)]);
+        let new = json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "mount", "path": ""}]}});
+        table("NS-10", &host(), &[("new ones", new, [""; 3])]);
     }
 }

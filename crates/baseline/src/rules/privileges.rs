@@ -2,7 +2,8 @@
 
 use crate::change::Change;
 use crate::config::{DeviceRule, Process};
-use crate::facts::FactKind;
+use crate::facts::{Fact, FactKind};
+use crate::judge::Operation;
 use crate::pointer::Pointer;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
@@ -12,7 +13,7 @@ use super::namespaces::HostIds;
 
 /// The rules of this topic.
 pub static RULES: &[&Rule] = &[
-    &PRV_01, &PRV_02, &PRV_03, &PRV_04, &PRV_05, &PRV_06, &PRV_07, &PRV_08, &PRV_09,
+    &PRV_01, &PRV_02, &PRV_03, &PRV_04, &PRV_05, &PRV_06, &PRV_07, &PRV_08, &PRV_09, &PRV_10,
 ];
 
 static PRV_01: Rule = Rule {
@@ -646,13 +647,109 @@ fn inside(case: &Case<'_>, violations: &mut Violations) {
     );
 }
 
+static PRV_10: Rule = Rule {
+    id: "PRV-10",
+    title: "a program of the image",
+    meaning: "process.args[0], the link of the image that it leads to, or the interpreter that its first line names is \
+              /proc/.../{exe,fd,root,cwd,map_files} or /dev/fd: a link of the kernel to what a process has open. A \
+              name without a slash is looked for in all of PATH.",
+    why: "At the moment of execve(2) /proc/self/exe is the runtime. An image whose program is a link to it runs the \
+          runtime instead, with a library of the image in it, and that process can open the runtime's file on the host \
+          for writing. gabion runs from a sealed copy, so nothing is gained by it; nobody does it by accident either.",
+    stops: &["CVE-2019-5736 (overwriting the runtime)"],
+    fields: &["/process/args/0"],
+    levels: Levels::new(Level::Deny, Level::Deny, Level::Deny),
+    hardening: "",
+    remedies: Remedies {
+        docker: "Check ENTRYPOINT and CMD of the image. One that has /proc there was made to break out.",
+        kubernetes: "Check command of the container and ENTRYPOINT of the image. One that has /proc there was made to \
+                     break out.",
+        config: "Let process.args[0] be a program of the image, such as /bin/sh.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.4.1",
+    },
+    facts: &[FactKind::Entrypoint],
+    check: of_the_image,
+};
+
+fn of_the_image(case: &Case<'_>, violations: &mut Violations) {
+    let Some(name) = case
+        .config
+        .process
+        .value()
+        .and_then(|process| process.args.items().first())
+    else {
+        return;
+    };
+    const ACCEPTED: &str = "a program of the image, such as \"/bin/sh\"";
+    let place = Pointer::at("/process/args").index(0);
+    if is_magic(std::path::Path::new(name)) {
+        violations.report(
+            place,
+            format!("{name:?} is a link of the kernel to what a process has open"),
+            ACCEPTED,
+        );
+        return;
+    }
+    // Of a further process the program is looked at from inside, right before it is executed (V-19): what its
+    // container has mounted since is not to be seen from here.
+    if matches!(case.operation, Operation::Exec { .. }) {
+        return;
+    }
+    let found = match &case.facts.entrypoint {
+        Fact::Known(found) => found,
+        Fact::Unknown(why) => {
+            violations.undecided(
+                place,
+                format!("where {name:?} leads in the container is not known: {why}"),
+            );
+            return;
+        }
+    };
+    for (what, paths) in [
+        ("leads to", &found.paths),
+        ("is a script for", &found.interpreters),
+    ] {
+        if let Some(path) = paths.iter().find(|path| is_magic(path)) {
+            violations.report(
+                place,
+                format!("{name:?} {what} {path:?}, a link of the kernel to what a process has open"),
+                ACCEPTED,
+            );
+            return;
+        }
+    }
+}
+
+/// True for `/proc/.../exe` and its kind, and for `/dev/fd`, which is a link to /proc/self/fd.
+fn is_magic(path: &std::path::Path) -> bool {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().unwrap_or_default().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    path.has_root()
+        && (parts.starts_with(&["dev", "fd"])
+            || (parts.first() == Some(&"proc")
+                && parts[1..]
+                    .iter()
+                    .any(|part| MAGIC.contains(part) && *part != "task")))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::super::testing::{findings, hardened, host, table};
     use super::*;
-    use crate::facts::{Fact, Facts, HostMatch, Identity, KernelFact, NamespaceFact};
+    use crate::facts::{Facts, HostMatch, Identity, KernelFact, NamespaceFact};
     use crate::profile::Profile;
 
     /// A process with one property.
@@ -1181,5 +1278,59 @@ mod tests {
             );
         }
         table("PRV-09", &host(), &[("no process", json!({}), ["", "", ""])]);
+    }
+
+    #[test]
+    fn a_program_that_is_the_runtime_is_refused_in_every_profile() {
+        let known = |paths: &[&str], interpreters: &[&str]| Facts {
+            entrypoint: Fact::Known(crate::facts::EntrypointFact {
+                paths: paths.iter().map(Into::into).collect(),
+                interpreters: interpreters.iter().map(Into::into).collect(),
+            }),
+            ..host()
+        };
+        let of_image = known(&["/bin/sh"], &["/bin/busybox"]);
+        let refused = ["deny /process/args/0"; 3];
+        let args = |name: &str| process("args", json!([name, "x"]));
+        for (name, expected) in [
+            ("/bin/sh", [""; 3]),
+            ("/proc/self/exe", refused),
+            ("//proc/./thread-self/exe", refused),
+            ("/usr/../proc/1/exe", refused),
+            ("/proc/self/task/7/exe", refused),
+            ("/proc/self/fd/3", refused),
+            ("/dev/fd/3", refused),
+            ("/proc/1/root/bin/sh", refused),
+            ("/proc", [""; 3]),
+            ("/proc/self/task/7/comm", [""; 3]),
+            ("/srv/proc/self/exe", [""; 3]),
+            ("proc/self/exe", [""; 3]),
+            ("/procs/self/exe", [""; 3]),
+            ("", [""; 3]),
+        ] {
+            table("PRV-10", &of_image, &[(name, args(name), expected)]);
+        }
+        table(
+            "PRV-10",
+            &known(&["/bin/sh", "/proc/self/exe"], &[]),
+            &[("a link", args("sh"), refused)],
+        );
+        table(
+            "PRV-10",
+            &known(&["/bin/x"], &["/proc/self/exe"]),
+            &[("a script", args("x"), refused)],
+        );
+        for nothing in [json!(null), json!([])] {
+            table(
+                "PRV-10",
+                &known(&["/proc/self/exe"], &[]),
+                &[("no args", process("args", nothing), [""; 3])],
+            );
+        }
+        table(
+            "PRV-10",
+            &host(),
+            &[("unknown", args("sh"), ["deny /process/args/0 undecided"; 3])],
+        );
     }
 }

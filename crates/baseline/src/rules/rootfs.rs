@@ -10,7 +10,7 @@ use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 use crate::rules::mounts::{kind, on_host, place, sensitive_by_name};
 
 /// The rules of this topic.
-pub static RULES: &[&Rule] = &[&ROOT_01, &ROOT_02, &ROOT_03];
+pub static RULES: &[&Rule] = &[&ROOT_01, &ROOT_02, &ROOT_03, &ROOT_04];
 
 static ROOT_01: Rule = Rule {
     id: "ROOT-01",
@@ -215,6 +215,59 @@ fn real_directories(case: &Case<'_>, violations: &mut Violations) {
                 "/root/path",
                 format!("what dev, proc, sys and etc in it are, is not known: {why}"),
             );
+        }
+    }
+}
+
+static ROOT_04: Rule = Rule {
+    id: "ROOT-04",
+    title: "the root file system is mounted nodev and nosuid",
+    meaning: "The file system that the root directory is on is mounted without nodev, or, where the process has \
+              noNewPrivileges and so no use for set-user-id programs, without nosuid.",
+    why: "A layer of an image can hold device nodes and set-user-id programs. In the container the cgroup of devices and \
+          noNewPrivileges make them useless, but the same files can be reached on the host through the directory that \
+          the layer is unpacked in.",
+    stops: &[
+        "device nodes in layers",
+        "set-user-id programs of a layer, used from the host",
+    ],
+    fields: &["/root/path"],
+    levels: Levels::new(Level::Off, Level::Off, Level::Audit),
+    hardening: "",
+    remedies: Remedies {
+        docker: "Put /var/lib/docker on a file system of its own, mounted with nodev.",
+        kubernetes: "Put the engine's storage, such as /var/lib/containerd, on a file system of its own, mounted with \
+                     nodev.",
+        config: "Mount what root.path leads to with nodev and nosuid.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "4.8",
+        nsa: "",
+        nist_800_190: "3.1.2",
+    },
+    facts: &[FactKind::Rootfs],
+    check: mounted_strictly,
+};
+
+fn mounted_strictly(case: &Case<'_>, violations: &mut Violations) {
+    let (Some(_), Fact::Known(mount)) = (case.config.root.value(), &case.facts.rootfs_mount) else {
+        return;
+    };
+    let inert = case
+        .config
+        .process
+        .value()
+        .is_some_and(|process| process.no_new_privileges.is_true());
+    for (option, missing) in [("nodev", !mount.nodev), ("nosuid", !mount.nosuid && inert)] {
+        if missing {
+            violations
+                .report(
+                    "/root/path",
+                    format!("the root file system is mounted without {option}"),
+                    format!("a mount with {option}"),
+                )
+                .sub_key(option);
         }
     }
 }
@@ -467,5 +520,33 @@ mod tests {
         }
         let missing = Fact::Known(RootfsFact::Missing("nothing is there".to_owned()));
         assert_eq!(verdicts("ROOT-03", &document, missing), CLEAN);
+    }
+
+    #[test]
+    fn how_the_root_is_mounted_is_recorded_under_restricted() {
+        use crate::facts::RootfsMount;
+        let verdicts = |profile, nodev, nosuid, nnp: Value| {
+            let table = Table::of(profile)
+                .knowing(|facts| facts.rootfs_mount = Fact::Known(RootfsMount { nosuid, nodev }));
+            table.verdicts("ROOT-04", &with("/process/noNewPrivileges", nnp))
+        };
+        let (nodev, nosuid) = (
+            "audit ROOT-04:nodev /root/path",
+            "audit ROOT-04:nosuid /root/path",
+        );
+        assert_eq!(verdicts(Profile::Restricted, true, true, json!(true)), [""; 0]);
+        assert_eq!(verdicts(Profile::Restricted, false, true, json!(true)), [nodev]);
+        assert_eq!(
+            verdicts(Profile::Restricted, false, false, json!(true)),
+            [nodev, nosuid]
+        );
+        assert_eq!(verdicts(Profile::Restricted, true, false, json!(false)), [""; 0]);
+        assert_eq!(verdicts(Profile::Restricted, true, false, json!(null)), [""; 0]);
+        assert_eq!(verdicts(Profile::Baseline, false, false, json!(true)), [""; 0]);
+        let unknown = Table::of(Profile::Restricted);
+        assert_eq!(
+            unknown.verdicts("ROOT-04", &with("/process/noNewPrivileges", json!(true))),
+            [""; 0]
+        );
     }
 }
