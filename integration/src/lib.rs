@@ -25,6 +25,12 @@ pub use left::{cgroups, is_alive, left, mounts_below, processes_of};
 pub use program::gabion;
 pub use site::Site;
 
+/// True if this host can limit how many processes a container has: in version 1, or handed down in version 2.
+pub fn limits_processes() -> bool {
+    let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    std::path::Path::new("/sys/fs/cgroup/pids").is_dir() || controllers.contains("pids")
+}
+
 /// Says that a test cannot run here, in the form that the test runner counts.
 #[allow(clippy::print_stdout)] // a line of the test's output is what is counted
 pub fn skip(reason: &str) {
