@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Real engines on GABION: containerd with ctr, and Docker; first on runc as a control, if it is there.
+# Real engines on GABION: containerd with ctr, Docker, podman with buildah; first on runc as a control, if it is there.
 #
-#   GABION=/path/to/gabion scripts/engines.sh [containerd] [docker]
+#   GABION=/path/to/gabion scripts/engines.sh [containerd] [docker] [podman]
 #
-# The daemons are Debian's (apt-get install containerd docker.io runc), started by the suites with directories, mounts
+# The engines are Debian's (apt-get install containerd docker.io podman buildah runc), daemons started by the suites with directories, mounts
 # and a network of their own, and ended by them. What the control cannot do on this host is skipped, with its reason.
 # The last line counts the checks on gabion; the control's are not among them.
 set -euo pipefail
@@ -12,15 +12,15 @@ cd "$(dirname "$0")/.."
 : "${GABION:?names the program to test}"
 GABION=$(realpath "$GABION")
 export GABION
-[ $# -gt 0 ] || set -- containerd docker
+[ $# -gt 0 ] || set -- containerd docker podman
 
 missing=()
-for program in containerd ctr dockerd /usr/bin/docker busybox script unshare ip python3; do
+for program in containerd ctr dockerd /usr/bin/docker podman buildah conmon catatonit iptables busybox script unshare ip python3; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 if [ ${#missing[@]} -gt 0 ]; then
     echo "missing: ${missing[*]}" >&2
-    echo "apt-get install --no-install-recommends containerd docker.io runc busybox-static bsdutils iproute2 python3" >&2
+    echo "apt-get install --no-install-recommends containerd docker.io podman buildah catatonit iptables uidmap runc busybox-static bsdutils iproute2 python3" >&2
     exit 1
 fi
 

@@ -31,6 +31,11 @@ if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need shellcheck command -v shellcheck
     need containerd command -v containerd
     need docker.io command -v dockerd
+    need podman command -v podman
+    need buildah command -v buildah
+    need catatonit command -v catatonit
+    need iptables command -v iptables
+    need uidmap command -v newuidmap
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

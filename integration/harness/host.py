@@ -20,8 +20,10 @@ CGROUPS = "/sys/fs/cgroup"
 
 # Where engines, shims and gabion write however they are configured, and where a site's own configuration would
 # change what is tested.
-PLACES = ["/run", "/etc/containerd", "/etc/docker", "/etc/gabion", "/opt/containerd", "/var/lib/docker",
-          "/var/log/gabion"]
+PLACES = ["/run", "/etc/containerd", "/etc/containers", "/etc/docker", "/etc/gabion", "/opt/containerd",
+          "/var/lib/cni", "/var/lib/containers", "/var/lib/docker", "/var/log/gabion"]
+# What goes on beside a container for as long as it runs.
+KEEPERS = ("shim", "conmon")
 MADE = []
 
 
@@ -57,12 +59,14 @@ def mount(*arguments):
 class Host:
     """What the suite made on the host, and that it is gone afterwards."""
 
-    def __init__(self, cgroup_parent, inner_parents=()):
+    def __init__(self, cgroup_parent, inner_parents=(), container_cgroups=("",)):
         """Containers are below one cgroup, or below `inner_parents` in it; runtimes make parents that are missing,
-        and leave them to the others in there."""
+        and leave them to the others in there. A container's cgroup begins with one of `container_cgroups`; others
+        are the engine's own."""
         self.directory = tempfile.mkdtemp(prefix="gabion-engines-")
         self.cgroup_parent = cgroup_parent
         self.inner_parents = inner_parents
+        self.container_cgroups = container_cgroups
         self.daemons = []
 
     def path(self, *names):
@@ -92,7 +96,7 @@ class Host:
         return found
 
     def processes(self):
-        """Programs that run in the suite's mount namespace, but for itself and the daemons: shims, mostly."""
+        """Programs that run in the suite's mount namespace, but for itself and the daemons: shims and conmon."""
         ours, found = os.readlink("/proc/self/ns/mnt"), []
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -102,7 +106,7 @@ class Host:
                     line = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:
                 continue  # it has ended, or is the kernel's
-            if line and "shim" in line.split(" ")[0]:
+            if line and any(keeper in line.split(" ")[0] for keeper in KEEPERS):
                 found.append((int(name), line))
         return found
 
@@ -115,7 +119,7 @@ class Host:
         """Fails if a container left a cgroup, a shim, a mount, or state of its runtime."""
         left = {
             "cgroups": [path for path in self.cgroups()
-                        if not path.endswith(tuple(f"/{self.cgroup_parent}/{name}" for name in self.inner_parents))],
+                        if os.path.basename(path).startswith(self.container_cgroups) and not path.endswith(tuple(f"/{self.cgroup_parent}/{name}" for name in self.inner_parents))],
             "shims": [line for _, line in self.processes()],
             "mounts": [path for part in mount_parts for path in self.mounts(part)],
             "state": [os.path.join(directory, name) for directory in state_directories if os.path.isdir(directory)

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 /// Debian's package busybox-static puts it here.
 const BUSYBOX: &str = "/bin/busybox";
 
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 26] = [
     "sh", "cat", "true", "false", "sleep", "env", "id", "ls", "mount", "umount", "unshare", "touch",
     "readlink", "grep", "kill", "mkdir", "stty", "echo", "pwd", "chroot", "mknod", "ps", "setsid", "nohup",
+    "cut", "tr",
 ];
 
 /// Makes a root file system with busybox, which has to be one that needs no loader.

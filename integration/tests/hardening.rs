@@ -282,3 +282,47 @@ fn container_file_is_empty(site: &Site) -> bool {
         .map(|entry| entry.path().join("rootfs/tmp/mem"))
         .all(|path| std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0))
 }
+
+#[test]
+fn a_tmpfs_begins_with_the_images_files() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let site = Site::new();
+    let mut container = site.container();
+    let image = container.rootfs().join("srv");
+    std::fs::create_dir_all(image.join("deep")).unwrap();
+    std::fs::write(image.join("deep/file"), "of the image\n").unwrap();
+    let mode = std::fs::Permissions::from_mode(0o2751);
+    std::fs::set_permissions(image.join("deep/file"), mode).unwrap();
+    std::os::unix::fs::chown(image.join("deep"), Some(7), Some(8)).unwrap();
+    // Neither is followed: not while it is copied, and not when a mount below is made.
+    symlink("/etc", image.join("link")).unwrap();
+    symlink("/etc/victim", image.join("bound")).unwrap();
+    let source = site.path().join("source");
+    std::fs::write(&source, "of the volume\n").unwrap();
+    edit_array(&mut container.config, "/mounts", |mounts| {
+        mounts.push(json!({"destination": "/srv", "type": "tmpfs", "source": "tmpfs",
+            "options": ["ro", "nosuid", "nodev", "tmpcopyup"]}));
+        mounts.push(
+            json!({"destination": "/srv/bound", "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev"]}),
+        );
+    });
+    let text = inside(
+        &mut container,
+        "cat /srv/deep/file /srv/bound; ls -ln /srv/deep/file | cut -c1-10; ls -lnd /srv/deep | tr -s ' ' | cut -d' ' -f3,4; \
+         readlink /srv/link; touch /srv/new 2>/dev/null || echo read-only; grep -c ' /srv tmpfs ' /proc/mounts; \
+         ls /etc/victim 2>/dev/null",
+    );
+    assert_eq!(
+        text,
+        "of the image\nof the volume\n-rwxr-s--x\n7 8\n/etc\nread-only\n1\n"
+    );
+}
+
+#[test]
+fn a_new_network_namespace_can_talk_to_itself() {
+    let site = Site::new();
+    let mut container = site.container();
+    // IFF_UP is bit 0.
+    assert_eq!(inside(&mut container, "cat /sys/class/net/lo/flags"), "0x9\n");
+}

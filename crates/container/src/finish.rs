@@ -1,6 +1,6 @@
 //! What libcontainer leaves undone, done in the init process after pivot_root and before any code of the container
-//! has run: mounts with mapped owners, the propagation of single mounts, attributes of mounts, devices outside /dev,
-//! and the size of the terminal.
+//! has run: mounts with mapped owners, the files of a tmpfs with `tmpcopyup`, the propagation of single mounts,
+//! attributes of mounts, devices outside /dev, the loopback interface, and the size of the terminal.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -8,14 +8,15 @@ use std::path::{Component, Path, PathBuf};
 use gabion_baseline::config::{Config, ConsoleSize, Device, Mount};
 use gabion_descent::Failure;
 use gabion_sys::mount::{Propagation, attribute, set_attributes};
-use gabion_sys::{CallError, file, mount, terminal};
+use gabion_sys::{CallError, file, mount, network, terminal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat};
 
+use crate::copy_up::copy_up;
 use crate::idmap::MappedTree;
-use crate::mount_options::is_remount;
+use crate::mount_options::{copies_up, is_remount};
 use crate::normalize::is_below_dev;
 
 /// Everything there is to do.
@@ -25,6 +26,8 @@ pub(crate) struct Finish {
     mounts: Vec<MountStep>,
     devices: Vec<Device>,
     console: Option<ConsoleSize>,
+    /// The network namespace is new: without its loopback interface even 127.0.0.1 is out of reach.
+    new_network: bool,
 }
 
 /// What there is to do with one mount.
@@ -33,9 +36,18 @@ struct MountStep {
     destination: String,
     /// What is to be mounted there first.
     tree: Option<OwnedFd>,
+    /// What the image has there is to be copied to it first.
+    copy_up: Option<CopyUp>,
     attributes: u64,
     propagation: Option<Propagation>,
     recursive: bool,
+}
+
+/// What a mount's own options say of its directory, so that the image's does not count.
+#[derive(Debug)]
+struct CopyUp {
+    mode: bool,
+    owner: bool,
 }
 
 /// What has to be done for a configuration. `trees` are those of [`crate::idmap::trees`].
@@ -57,6 +69,10 @@ pub(crate) fn plan(config: &Config, trees: Vec<MappedTree>) -> Finish {
             .value()
             .map(|linux| linux.devices.items().to_vec())
             .unwrap_or_default(),
+        new_network: config.linux.value().is_some_and(|linux| {
+            let mut entries = linux.namespaces.items().iter();
+            entries.any(|entry| entry.kind == "network" && entry.joins().is_none())
+        }),
         console: process
             .filter(|process| process.terminal.is_true())
             .and_then(|process| process.console_size.value().copied()),
@@ -82,7 +98,7 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
     let is_cgroup = mount.kind.value().is_some_and(|kind| kind == "cgroup");
     // It leaves /dev writable, to make devices in it, and does not come back to it.
     let is_dev = Path::new("/").join(&mount.destination) == Path::new("/dev");
-    let attributes = if is_cgroup || is_remount(mount) {
+    let attributes = if is_cgroup || is_remount(mount) || copies_up(mount) {
         attributes_of(mount).0
     } else if is_dev {
         attributes_of(mount).0 & (attribute::NOSYMFOLLOW | attribute::RDONLY)
@@ -92,16 +108,31 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
     let step = |attributes, propagation: Option<Propagation>, recursive| MountStep {
         destination: mount.destination.clone(),
         tree: None,
+        copy_up: None,
         attributes,
         propagation,
         recursive,
     };
+    let is_mapped = tree.is_some();
     let mut steps = Vec::new();
     if let Some(tree) = tree {
         let mut first = step(0, None, false);
         first.tree = Some(tree);
         steps.push(first);
-    } else if attributes != 0 {
+    }
+    if copies_up(mount) {
+        let given = |names: &[&str]| {
+            let mut options = mount.options.items().iter();
+            options.any(|option| names.iter().any(|name| option.starts_with(name)))
+        };
+        let mut first = step(0, None, false);
+        first.copy_up = Some(CopyUp {
+            mode: given(&["mode="]),
+            owner: given(&["uid=", "gid="]),
+        });
+        steps.push(first);
+    }
+    if !is_mapped && attributes != 0 {
         steps.push(step(attributes, None, is_cgroup));
     }
     if let Some((kind, recursive)) = propagation {
@@ -168,6 +199,10 @@ pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
     for device in &work.devices {
         finish_device(device)?;
     }
+    if work.new_network {
+        network::raise_loopback()
+            .map_err(|error| Failure::Other(format!("cannot bring up the loopback interface: {error}")))?;
+    }
     if let Some(size) = work.console {
         terminal::resize(std::io::stdin(), size.height, size.width)?;
     }
@@ -187,6 +222,9 @@ fn mount_step(step: &MountStep) -> Result<(), Failure> {
         let place = make_destination(destination, tree)?;
         return mount::attach(tree, &place)
             .map_err(|error| Failure::Other(format!("cannot mount {destination:?}: {error}")));
+    }
+    if let Some(given) = &step.copy_up {
+        return copy_up(&root()?, destination, given.mode, given.owner);
     }
     let place = file::find_in_root(root()?, destination)?;
     match set_attributes(&place, step.attributes, step.propagation, step.recursive) {

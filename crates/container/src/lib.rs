@@ -22,6 +22,7 @@
 pub mod builder;
 mod causes;
 pub mod cgroup;
+mod copy_up;
 mod create;
 mod delete;
 mod devices;

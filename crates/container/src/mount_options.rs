@@ -105,6 +105,9 @@ pub(crate) fn for_libcontainer(mount: &Mount) -> Result<Vec<String>, String> {
         match option.as_str() {
             // Done when everything is mounted (see `crate::finish`).
             "symfollow" | "nosymfollow" => {}
+            // Also then, and read-only after it.
+            "tmpcopyup" if copies_up(mount) => {}
+            "ro" if copies_up(mount) => {}
             // About messages in the kernel's log, and about a counter of changes that file systems that have one
             // keep without being asked.
             "silent" | "loud" | "iversion" | "noiversion" => {}
@@ -122,6 +125,13 @@ pub(crate) fn for_libcontainer(mount: &Mount) -> Result<Vec<String>, String> {
         }
     }
     Ok(options)
+}
+
+/// True for a tmpfs that is to begin with what the image has at its place (see `crate::copy_up`).
+pub(crate) fn copies_up(mount: &Mount) -> bool {
+    mount.kind.value().is_some_and(|kind| kind == "tmpfs")
+        && !mount.is_bind()
+        && mount.options.items().iter().any(|option| option == "tmpcopyup")
 }
 
 /// True if the entry changes a mount that is there already.
@@ -183,6 +193,7 @@ mod tests {
             ("bind", &["rbind", "rprivate", "ro"], &["rbind", "rprivate", "ro"]),
             ("bind", &["bind", "sync", "lazytime", "mand"], &["bind"]),
             ("none", &["bind", "rro"], &["bind", "rro"]),
+            ("tmpfs", &["tmpcopyup", "ro", "size=1m"], &["size=1m"]),
             ("tmpfs", &[], &[]),
         ];
         for (kind, options, wanted) in table {

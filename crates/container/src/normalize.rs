@@ -236,10 +236,10 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     };
     for (index, mount) in config.mounts.items().iter().enumerate() {
         let options = mount.options.items();
-        if options.iter().any(|option| option == "tmpcopyup") {
+        if options.iter().any(|option| option == "tmpcopyup") && !mount_options::copies_up(mount) {
             return unsupported(
                 format!("/mounts/{index}/options"),
-                "\"tmpcopyup\" is not supported: the tmpfs would stay empty. Remove the option",
+                "\"tmpcopyup\" is an option of a mount of type \"tmpfs\" alone. Remove it",
             );
         }
         if mount.is_bind() && Path::new("/").join(&mount.destination) == Path::new("/dev") {

@@ -72,8 +72,7 @@ impl<'a> View<'a> {
                 recursive: has("rbind"),
             },
             (true, None) => View::Unseen,
-            // tmpcopyup fills it with what the image has at that place, links included.
-            (false, _) if has("tmpcopyup") => View::Unseen,
+            // With tmpcopyup as well: it is filled when everything is mounted.
             (false, _)
                 if mount
                     .kind
@@ -352,9 +351,6 @@ mod tests {
             .map(|(destination, kind, _)| match *kind {
                 "bind" | "rbind" => serde_json::json!({"destination": destination, "options": [kind]}),
                 "remount" => serde_json::json!({"destination": destination, "options": ["remount", "ro"]}),
-                "tmpcopyup" => {
-                    serde_json::json!({"destination": destination, "type": "tmpfs", "options": ["tmpcopyup"]})
-                }
                 _ => serde_json::json!({"destination": destination, "type": kind}),
             })
             .collect();
@@ -577,7 +573,7 @@ mod tests {
     #[test]
     fn below_what_cannot_be_looked_into_nothing_is_known() {
         let root = rootfs();
-        for kind in ["overlay", "ext4", "bind", "tmpcopyup"] {
+        for kind in ["overlay", "ext4", "bind"] {
             let facts = look_at(
                 root.path(),
                 &[("/a", kind, None), ("/a", "tmpfs", None), ("/a/x", "tmpfs", None)],

@@ -13,6 +13,7 @@ pub mod fork;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
+pub mod network;
 pub mod process;
 pub mod seccomp;
 pub mod terminal;

@@ -84,6 +84,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "suid",
     "symfollow",
     "sync",
+    "tmpcopyup",
     "unbindable",
 ];
 
@@ -215,7 +216,7 @@ mod tests {
     fn what_gabion_refuses_is_not_offered() {
         let features = features();
         let options = features["mountOptions"].as_array().unwrap();
-        assert!(options.contains(&json!("idmap")) && !options.contains(&json!("tmpcopyup")));
+        assert!(options.contains(&json!("idmap")) && options.contains(&json!("tmpcopyup")));
         let seccomp = &features["linux"]["seccomp"];
         assert!(
             !seccomp["actions"]
