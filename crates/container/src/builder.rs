@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::causes;
+use crate::cgroup_entry::Entry;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
 
@@ -33,6 +34,8 @@ pub(crate) struct Building {
     pub(crate) no_pivot: bool,
     pub(crate) systemd_cgroup: bool,
     pub(crate) preserved_descriptors: u32,
+    /// The container's cgroup, where the builder can begin in it.
+    pub(crate) cgroup: Option<Entry>,
 }
 
 /// The way from the builder, its hooks and the init process back to `create`.
@@ -74,7 +77,10 @@ pub(crate) fn build(
     descent: impl FnOnce(OwnedFd) -> Descent,
 ) -> Result<Pid> {
     let ReportChannel { read_end, write_end } = channel;
-    let builder = gabion_sys::fork::fork(|| {
+    let work = |is_in_cgroup: bool| {
+        if let Some(cgroup) = building.cgroup.as_ref().filter(|_| is_in_cgroup) {
+            cgroup.cover();
+        }
         let outcome = match write_end.try_clone() {
             Ok(causes) => causes::collect(causes, || inside(building, &write_end, descent)),
             Err(error) => Err(format!("dup(report): {error}")),
@@ -85,7 +91,11 @@ pub(crate) fn build(
         };
         let written = nix::unistd::write(&write_end, line.as_bytes());
         i32::from(outcome.is_err() || written != Ok(line.len()))
-    })
+    };
+    let builder = match &building.cgroup {
+        Some(cgroup) => gabion_sys::fork::fork_into(cgroup.directory().as_fd(), work),
+        None => gabion_sys::fork::fork(|| work(false)),
+    }
     .map_err(|error| ContainerError::Build(error.to_string()))?;
     let status = waitpid(builder, None).map_err(ContainerError::call(format!("waitpid({builder})")))?;
     // The init process holds the other end too, so there is no end of file to wait for: what the builder wrote

@@ -17,6 +17,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::builder::{self, Building, ReportChannel};
 use crate::cgroup;
+use crate::cgroup_entry::Entry;
 use crate::delete::{self, Force};
 use crate::devices;
 use crate::error::{ContainerError, Result};
@@ -158,9 +159,11 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     };
 
     let mut locked = root.make(&options.id, &record)?;
+    let entry = Entry::make(config, cgroup_mode, options.systemd_cgroup, &record.cgroups);
     let state = HookState::creating(config, id, &options.bundle);
     let built = build(
         &locked,
+        entry,
         admitted.document(),
         &document,
         options,
@@ -185,6 +188,9 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         }
         set_oom_score(config, pid)?;
         disable_oom_killer(config, &record.cgroups)?;
+        if !options.systemd_cgroup {
+            limits::set_pids(config, &record.cgroups)?;
+        }
         devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
         cgroup::verify(&promise, pid, &record.cgroups)?;
         promise.settle(pid)?;
@@ -214,6 +220,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
 
 fn build(
     locked: &Locked,
+    cgroup: Option<Entry>,
     effective: &serde_json::Value,
     document: &serde_json::Value,
     options: &CreateOptions,
@@ -248,6 +255,7 @@ fn build(
         no_pivot: options.no_pivot,
         systemd_cgroup: options.systemd_cgroup,
         preserved_descriptors: options.preserved_descriptors,
+        cgroup,
     };
     builder::build(&building, channel, |to_create| descent(to_create, to_start)).map_err(
         |error| match error {

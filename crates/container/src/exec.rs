@@ -36,6 +36,7 @@ use nix::unistd::{Pid, pipe2, setsid};
 
 use crate::builder;
 use crate::cgroup;
+use crate::cgroup_entry;
 use crate::create::{announce, home, send_descriptor};
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
@@ -273,8 +274,8 @@ fn begin(
     let (go, let_go) = pipe()?;
     let (pid_here, to_pid) = pipe()?;
     let score = plan.oom_score_adj;
-    let joiner = gabion_sys::fork::fork(|| {
-        let joined = join(record, init, namespaces).and_then(|()| {
+    let work = |is_in_cgroup: bool| {
+        let joined = join(record, init, namespaces, is_in_cgroup).and_then(|()| {
             let pid = gabion_sys::fork::fork_sibling(|| {
                 let failure = inside(plan, console, &go, &to_caller);
                 drop(report::write(&to_caller, &Report::Failed(failure)));
@@ -294,7 +295,11 @@ fn begin(
                 1
             }
         }
-    })
+    };
+    let joiner = match cgroup_entry::existing(&record.cgroups) {
+        Some(cgroup) => gabion_sys::fork::fork_into(cgroup.as_fd(), work),
+        None => gabion_sys::fork::fork(|| work(false)),
+    }
     .map_err(|error| ContainerError::Build(error.to_string()))?;
     drop((to_caller, go, to_pid));
     waitpid(joiner, None).map_err(ContainerError::call(format!("waitpid({joiner})")))?;
@@ -360,14 +365,15 @@ fn announce_exec(options: &ExecOptions, pid: Pid) -> Result<()> {
 }
 
 /// In the joiner: everything that can be left behind of the host is left behind.
-fn join(record: &Record, init: &OwnedFd, namespaces: &Joining) -> Result<()> {
+fn join(record: &Record, init: &OwnedFd, namespaces: &Joining, is_in_cgroup: bool) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(ContainerError::call("prctl(PR_SET_PDEATHSIG)"))?;
     // Before any namespace: a process of the container must never be able to look into this one, which still
     // holds descriptors of the host (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).map_err(ContainerError::call("prctl(PR_SET_DUMPABLE)"))?;
     let own = std::process::id().to_string();
-    for cgroup in &record.cgroups {
+    let cgroups = if is_in_cgroup { &[][..] } else { &record.cgroups };
+    for cgroup in cgroups {
         let path = cgroup.join("cgroup.procs");
         match fs::write(&path, &own) {
             Ok(()) => {}

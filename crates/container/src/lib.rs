@@ -22,6 +22,7 @@
 pub mod builder;
 mod causes;
 pub mod cgroup;
+mod cgroup_entry;
 mod copy_up;
 mod create;
 mod delete;

@@ -58,6 +58,30 @@ pub(crate) fn verify(limits: &[Limit], cgroups: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Sets `pids.limit`, once nobody but the container's own process is left in its cgroups. A controller that is not
+/// there is for [`verify`] to tell.
+///
+/// # Errors
+/// If a `pids.max` that is there cannot be written.
+pub(crate) fn set_pids(config: &Config, cgroups: &[PathBuf]) -> Result<()> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let pids = resources.and_then(|resources| resources.pids.value());
+    let Some(&limit) = pids.and_then(|pids| pids.limit.value()) else {
+        return Ok(());
+    };
+    // Zero and less are no limit.
+    let text = if limit > 0 {
+        limit.to_string()
+    } else {
+        "max".to_owned()
+    };
+    cgroups
+        .iter()
+        .map(|cgroup| cgroup.join("pids.max"))
+        .filter(|path| path.exists())
+        .try_for_each(|path| fs::write(&path, &text).map_err(ContainerError::file("cannot write", path)))
+}
+
 /// The limits that a configuration sets.
 pub(crate) fn of(config: &Config) -> Vec<Limit> {
     let resources = config.linux.value().and_then(|linux| linux.resources.value());

@@ -79,6 +79,12 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
     let cgroups_path = cgroups_path(config, context);
     linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));
+    if !context.systemd_cgroup
+        && let Some(Value::Object(resources)) = linux.get_mut("resources")
+    {
+        // Those who build count as tasks too: a limit of one would be none to build under. It is set when they are gone.
+        resources.remove("pids");
+    }
     if let Some(Value::Array(entries)) = linux.get_mut("namespaces") {
         for (index, entry) in entries.iter_mut().enumerate() {
             let made = context
