@@ -366,7 +366,9 @@ pub struct Resources {
     #[serde(default)]
     pub cpu: Given<Cpu>,
     #[serde(default, rename = "blockIO")]
-    pub block_io: Given<serde_json::Value>,
+    pub block_io: Given<BlockIo>,
+    #[serde(default)]
+    pub hugepage_limits: Given<Vec<HugepageLimit>>,
     #[serde(default)]
     pub unified: Given<BTreeMap<String, String>>,
 }
@@ -394,19 +396,27 @@ pub struct Pids {
     pub limit: Given<i64>,
 }
 
-/// `linux.resources.memory`: what judgement looks at. Sizes in bytes.
+/// `linux.resources.memory`. Sizes in bytes; -1 is no limit.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct Memory {
     #[serde(default)]
     pub limit: Given<i64>,
+    #[serde(default)]
+    pub reservation: Given<i64>,
+    /// Memory and swap together.
+    #[serde(default)]
+    pub swap: Given<i64>,
+    #[serde(default)]
+    pub check_before_update: Given<bool>,
     #[serde(default)]
     pub swappiness: Given<u64>,
     #[serde(default, rename = "disableOOMKiller")]
     pub disable_oom_killer: Given<bool>,
 }
 
-/// `linux.resources.cpu`: what judgement looks at. Times in microseconds.
+/// `linux.resources.cpu`. Times in microseconds.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
@@ -418,9 +428,53 @@ pub struct Cpu {
     #[serde(default)]
     pub period: Given<u64>,
     #[serde(default)]
+    pub burst: Given<u64>,
+    #[serde(default)]
     pub realtime_runtime: Given<i64>,
     #[serde(default)]
     pub realtime_period: Given<u64>,
+    #[serde(default)]
+    pub cpus: Given<String>,
+    #[serde(default)]
+    pub mems: Given<String>,
+    #[serde(default)]
+    pub idle: Given<i64>,
+}
+
+/// `linux.resources.blockIO`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct BlockIo {
+    #[serde(default)]
+    pub weight: Given<u16>,
+    #[serde(default)]
+    pub throttle_read_bps_device: Given<Vec<Throttle>>,
+    #[serde(default)]
+    pub throttle_write_bps_device: Given<Vec<Throttle>>,
+    #[serde(default, rename = "throttleReadIOPSDevice")]
+    pub throttle_read_iops_device: Given<Vec<Throttle>>,
+    #[serde(default, rename = "throttleWriteIOPSDevice")]
+    pub throttle_write_iops_device: Given<Vec<Throttle>>,
+}
+
+/// A rate for one block device, in bytes or operations in a second.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs)]
+pub struct Throttle {
+    pub major: i64,
+    pub minor: i64,
+    pub rate: u64,
+}
+
+/// An element of `linux.resources.hugepageLimits`; the limit in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct HugepageLimit {
+    /// Such as `2MB`.
+    pub page_size: String,
+    pub limit: u64,
 }
 
 /// `linux.seccomp` (config-linux.md, "Seccomp").

@@ -24,6 +24,8 @@ pub enum ContainerError {
         operation: &'static str,
         status: &'static str,
     },
+    #[error("container not running: {0}")]
+    NotRunning(String),
     #[error(
         "cannot delete container {id} that is not stopped: it is {status}; kill it first, or delete --force"
     )]

@@ -90,10 +90,12 @@ pub(crate) fn of(config: &Config) -> Vec<Limit> {
         .unwrap_or_default()
 }
 
-fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> {
+fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> + '_ {
     let pids = resources.pids.value().and_then(|pids| pids.limit.value());
     let memory = resources.memory.value().and_then(|memory| memory.limit.value());
     let quota = resources.cpu.value().and_then(|cpu| cpu.quota.value());
+    // Written after the others, so what it says of a file holds.
+    let unified = resources.unified.value();
     [
         (pids, "/linux/resources/pids/limit", ["pids.max", "pids.max"], 1),
         (
@@ -111,8 +113,12 @@ fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> {
     ]
     .into_iter()
     // Zero and less are no limit.
-    .filter_map(|(value, pointer, files, unit)| {
-        let wanted = value.copied().filter(|&wanted| wanted > 0)?;
+    .filter_map(move |(value, pointer, files, unit)| {
+        let value = match unified.and_then(|unified| unified.get(files[0])) {
+            Some(text) => text.split_whitespace().next().and_then(|word| word.parse().ok()),
+            None => value.copied(),
+        };
+        let wanted = value.filter(|&wanted| wanted > 0)?;
         Some(Limit {
             pointer: pointer.to_owned(),
             wanted,
@@ -162,6 +168,19 @@ mod tests {
             ("cpu.cfs_quota_us", "50000\n"),
         ];
         assert_eq!(verified(all, &first), Ok(()));
+    }
+
+    #[test]
+    fn of_two_words_on_one_limit_the_unified_one_holds() {
+        let both = r#"{"pids":{"limit":20},"unified":{"pids.max":"10"}}"#;
+        assert_eq!(verified(both, &[("pids.max", "10\n")]), Ok(()));
+        assert!(
+            verified(both, &[("pids.max", "20\n")])
+                .unwrap_err()
+                .contains("V-14")
+        );
+        let lifted = r#"{"pids":{"limit":20},"unified":{"pids.max":"max"}}"#;
+        assert_eq!(verified(lifted, &[("pids.max", "max\n")]), Ok(()));
     }
 
     #[test]

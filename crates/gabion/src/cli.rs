@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    check, create, delete, exec, explain, features, kill, list, pause, policy, run, spec, start, state,
-    verify,
+    check, create, delete, events, exec, explain, features, kill, list, pause, policy, run, spec, start,
+    state, update, verify,
 };
 
 /// The version of gabion.
@@ -135,6 +135,8 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Ps(pause::Ps),
+    Update(update::Options),
+    Events(events::Options),
     Verify(verify::Options),
     Spec(spec::Options),
     Features(features::Options),

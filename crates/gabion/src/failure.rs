@@ -27,6 +27,18 @@ pub(crate) enum Failure {
     Exec(Box<Failure>),
 }
 
+/// An error and its causes, each said once: some sentences have their cause in them already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+    }
+    text
+}
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Failure::Error(error.into())
@@ -53,7 +65,7 @@ impl Failure {
                 let first = text.lines().next().unwrap_or_default();
                 first.strip_prefix("error: ").unwrap_or(first).to_owned()
             }
-            Failure::Error(error) => format!("{error:#}"),
+            Failure::Error(error) => sentence(error),
             Failure::Exec(failure) => format!("exec failed: {}", failure.line()),
         }
     }

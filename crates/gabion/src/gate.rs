@@ -11,7 +11,9 @@ use gabion_baseline::judge::wanted_facts;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::report::{Report, Subject};
 use gabion_baseline::rules::annotations::requested_profile;
-use gabion_baseline::{Admitted, Allegation, Facts, Finding, Judgement, Operation, Policy, Profile, judge};
+use gabion_baseline::{
+    Admitted, Allegation, Config, Facts, Finding, Judgement, Operation, Policy, Profile, judge,
+};
 use gabion_host::{Held, bundle};
 use gabion_ledger::{Ledger, Record, RecordedFinding, Verdict};
 use serde_json::Value;
@@ -90,12 +92,7 @@ pub(crate) fn admit_process(
     let (site, by) = context.site()?;
     let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Exec)?;
     let mut policy = site.policy.clone();
-    let of_container: Profile = profile.parse()?;
-    // The policy's own profile is for containers that are created; who calls may ask for a stricter one.
-    policy.profile = match by {
-        ChosenBy::Policy => of_container,
-        ChosenBy::Flag | ChosenBy::Name => policy.profile.max(of_container),
-    };
+    policy.profile = of_container(policy.profile, by, profile)?;
     let mut document = effective.clone();
     document["process"] = process;
     let container = book.or_failed(Allegation::from_document(effective.clone()).map_err(Failure::from))?;
@@ -120,6 +117,63 @@ pub(crate) fn admit_process(
     };
     let admitted = conclude(&mut book, judgement, policy.profile.name(), subject)?;
     Ok((admitted, collected.facts.lsm.known().cloned(), book))
+}
+
+/// Judges other limits for a container, and records the judgement.
+///
+/// `effective` is what the container was built from, `resources` its `linux.resources` as they would be. Gives the old
+/// configuration beside the new one.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) fn admit_update(
+    context: &Context<'_>,
+    id: &str,
+    effective: &Value,
+    resources: Value,
+    profile: &str,
+    bundle: &Path,
+) -> Result<(Box<Admitted>, Box<Config>, Book), Failure> {
+    let (site, by) = context.site()?;
+    let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Update)?;
+    book.record.bundle = Some(bundle.display().to_string());
+    let mut policy = site.policy.clone();
+    policy.profile = of_container(policy.profile, by, profile)?;
+    let mut document = effective.clone();
+    match document.get_mut("linux") {
+        Some(Value::Object(linux)) => {
+            linux.insert("resources".to_owned(), resources);
+        }
+        _ => document["linux"] = serde_json::json!({"resources": resources}),
+    }
+    let container = book.or_failed(Allegation::from_document(effective.clone()).map_err(Failure::from))?;
+    let allegation = book.or_failed(Allegation::from_document(document).map_err(Failure::from))?;
+    let container = Box::new(container.config().clone());
+    let operation = Operation::Update {
+        id: id.to_owned(),
+        container: container.clone(),
+    };
+    let wanted = wanted_facts(&policy, &operation);
+    let host = gabion_host::Context::default();
+    let collected = gabion_host::collect(allegation.config(), Path::new("/"), &wanted, &host);
+    let judgement = judge(&allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
+    let subject = Subject {
+        name: id,
+        file: "resources",
+        bundle: None,
+    };
+    let admitted = conclude(&mut book, judgement, policy.profile.name(), subject)?;
+    Ok((admitted, container, book))
+}
+
+/// The profile for an operation on a container: the one it was judged under. The policy's own is for containers that are
+/// created; who calls may ask for a stricter one.
+fn of_container(chosen: Profile, by: ChosenBy, profile: &str) -> Result<Profile, Failure> {
+    let of_container: Profile = profile.parse()?;
+    Ok(match by {
+        ChosenBy::Policy => of_container,
+        ChosenBy::Flag | ChosenBy::Name => chosen.max(of_container),
+    })
 }
 
 /// Records a judgement; a refusal becomes the failure that is told.

@@ -62,7 +62,7 @@ fn trampoline() -> Option<ExitCode> {
 }
 
 fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    use commands::{check, explain, features, lifecycle, policy, spec, verify};
+    use commands::{check, events, explain, features, lifecycle, policy, spec, update, verify};
     match command {
         None => print::out(&cli::help()),
         Some(Command::Create(options)) => lifecycle::create(&options, context),
@@ -77,6 +77,8 @@ fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(Command::Resume(options)) => lifecycle::resume(&options, context),
         Some(Command::Ps(options)) => lifecycle::ps(&options, context),
         Some(Command::Verify(options)) => verify::run(&options, context),
+        Some(Command::Update(options)) => update::run(&options, context),
+        Some(Command::Events(options)) => events::run(&options, context),
         Some(Command::Spec(options)) => spec::run(&options),
         Some(Command::Features(_)) => features::run(),
         Some(Command::Check(options)) => check::run(&options, context),

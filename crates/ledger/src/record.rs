@@ -99,6 +99,8 @@ pub enum Verdict {
     Mismatch,
     /// The workload's program was started.
     Started,
+    /// It was admitted and is done; nothing was started.
+    Done,
     /// It was admitted and could not be done.
     Failed,
 }

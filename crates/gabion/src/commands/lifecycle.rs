@@ -277,14 +277,18 @@ fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
     path.as_ref().map(std::path::absolute).transpose()
 }
 
-fn place(id: &str, context: &Context<'_>) -> Result<(StateRoot, ContainerId), Failure> {
+pub(crate) fn place(id: &str, context: &Context<'_>) -> Result<(StateRoot, ContainerId), Failure> {
     let id = ContainerId::new(id)?;
     let root = std::path::absolute(context.root())?;
     Ok((StateRoot::open(&root)?, id))
 }
 
 /// Records why a container does not run: a mismatch is a verdict of its own.
-fn note_failure(book: &mut Book, id: &ContainerId, error: ContainerError) -> Result<Failure, Failure> {
+pub(crate) fn note_failure(
+    book: &mut Book,
+    id: &ContainerId,
+    error: ContainerError,
+) -> Result<Failure, Failure> {
     let verdict = match &error {
         ContainerError::Process(DescentFailure::Mismatch { .. }) => Verdict::Mismatch,
         _ => Verdict::Failed,

@@ -1,0 +1,170 @@
+//! `update`: other limits for a container that exists.
+//!
+//! What is asked for is judged first, as part of the whole configuration. Here it is checked, written file by file, and
+//! read back; if one value is not taken, those before it are taken back. What holds then is remembered, so that
+//! whoever looks later compares with the new limits.
+
+mod files;
+mod values;
+
+use std::fs;
+use std::path::Path;
+
+use gabion_baseline::Admitted;
+use gabion_baseline::config::{Config, Resources};
+
+use crate::error::{ContainerError, Result};
+use crate::id::ContainerId;
+use crate::limits;
+use crate::promise::Promise;
+use crate::state::{EFFECTIVE, Locked, StateRoot, write_atomically};
+use crate::status::{self, Status};
+use files::Files;
+use values::Change;
+
+pub(crate) use files::members;
+
+/// Lines for the container's group of resctrl, where the kernel has that: shares of the cache and of the memory's
+/// bandwidth.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schemata {
+    /// Such as `L3:0=f;1=f`.
+    pub l3_cache: Option<String>,
+    /// Such as `MB:0=20;1=70`.
+    pub memory_bandwidth: Option<String>,
+}
+
+/// Where the kernel shows resctrl (Documentation/filesystems/resctrl.rst).
+const RESCTRL: &str = "/sys/fs/resctrl";
+
+/// Changes limits of a container.
+///
+/// `admitted` is the container's configuration with the new limits in it; `wanted` are those that were asked for, and
+/// `before` is the configuration as it was.
+///
+/// # Errors
+/// [`ContainerError::NotRunning`] if it is stopped; [`ContainerError::Unsupported`] with the place of a limit that this
+/// host does not have; [`ContainerError::File`] with the kernel's answer. The old limits are then still in force.
+pub fn update(
+    root: &StateRoot,
+    id: &ContainerId,
+    admitted: &Admitted,
+    wanted: &Resources,
+    before: &Config,
+    schemata: &Schemata,
+) -> Result<()> {
+    let locked = root.lock(id)?;
+    let record = locked.record()?;
+    match status::of(&record, locked.path())? {
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating | Status::Stopped => return Err(ContainerError::NotRunning(id.to_string())),
+    }
+    check_schemata(schemata, Path::new(RESCTRL))?;
+    let mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
+    let none = Resources::default();
+    let resources = |config: &'_ Config| {
+        config
+            .linux
+            .value()
+            .and_then(|linux| linux.resources.value().cloned())
+    };
+    let whole = resources(admitted.config()).unwrap_or_default();
+    let old = resources(before).unwrap_or(none);
+    let change = Change::new(wanted, &whole, &old, mode);
+    change.validate()?;
+    let mut files = Files::new(&record.cgroups);
+    let done = change
+        .write(&mut files)
+        .and_then(|()| files.verify())
+        .and_then(|()| write_schemata(schemata, id))
+        .and_then(|()| remember(&locked, admitted));
+    done.map_err(|error| {
+        let left = files.undo();
+        if left.is_empty() {
+            error
+        } else {
+            ContainerError::Other(format!("{error}; and {}", left.join(", ")))
+        }
+    })
+}
+
+/// What the container is held against from now on. The old configuration stays if the new promise cannot be written.
+fn remember(locked: &Locked, admitted: &Admitted) -> Result<()> {
+    let mut promise = Promise::of(locked)?;
+    promise.limits = limits::of(admitted.config());
+    let path = locked.path().join(EFFECTIVE);
+    let old = fs::read(&path).map_err(ContainerError::file("cannot read", &path))?;
+    let new =
+        serde_json::to_vec(admitted.document()).map_err(|error| ContainerError::Other(error.to_string()))?;
+    write_atomically(&path, &new, 0o600)?;
+    promise
+        .save(locked.path())
+        .map_err(|error| match write_atomically(&path, &old, 0o600) {
+            Ok(()) => error,
+            Err(also) => ContainerError::Other(format!("{error}; and {also}")),
+        })
+}
+
+fn check_schemata(schemata: &Schemata, resctrl: &Path) -> Result<()> {
+    let has = |resource: &str| resctrl.join("info").join(resource).is_dir();
+    if schemata.l3_cache.is_some() && !has("L3") {
+        return Err(ContainerError::Other(
+            "Intel RDT/CAT: l3 cache schema is not enabled".to_owned(),
+        ));
+    }
+    if schemata.memory_bandwidth.is_some() && !has("MB") {
+        return Err(ContainerError::Other(
+            "Intel RDT/MBA: memory bandwidth schema is not enabled".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The last to be written: the kernel takes all lines or none.
+fn write_schemata(schemata: &Schemata, id: &ContainerId) -> Result<()> {
+    let lines: Vec<&str> = [&schemata.l3_cache, &schemata.memory_bandwidth]
+        .into_iter()
+        .filter_map(|line| line.as_deref())
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new(RESCTRL).join(id.as_str()).join("schemata");
+    fs::write(&path, format!("{}\n", lines.join("\n"))).map_err(ContainerError::file(
+        "cannot write the shares of cache and bandwidth to",
+        path,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_the_cache_need_a_kernel_that_has_them() {
+        let l3 = Schemata {
+            l3_cache: Some("L3:0=f".to_owned()),
+            memory_bandwidth: None,
+        };
+        let bandwidth = Schemata {
+            l3_cache: None,
+            memory_bandwidth: Some("MB:0=20".to_owned()),
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let check = |schemata: &Schemata| {
+            check_schemata(schemata, directory.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            check(&l3).unwrap_err(),
+            "Intel RDT/CAT: l3 cache schema is not enabled"
+        );
+        assert_eq!(
+            check(&bandwidth).unwrap_err(),
+            "Intel RDT/MBA: memory bandwidth schema is not enabled"
+        );
+        fs::create_dir_all(directory.path().join("info/L3")).unwrap();
+        assert_eq!(check(&l3), Ok(()));
+        assert!(check(&bandwidth).is_err());
+        assert_eq!(check(&Schemata::default()), Ok(()));
+    }
+}

@@ -1,0 +1,318 @@
+//! `update` and `events`: limits of a container that exists, and what it uses.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test file
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use gabion_integration::{Answer, Container, Site, finish, run, skip};
+use serde_json::{Value, json};
+
+/// Where a file of the container's cgroups is; `None` where this host has no such controller.
+fn file(container: &Container<'_>, names: &[&str]) -> Option<PathBuf> {
+    gabion_integration::cgroups(&container.id)
+        .iter()
+        .flat_map(|cgroup| names.iter().map(move |name| cgroup.join(name)))
+        .find(|path| path.exists())
+}
+
+fn value(path: &Path) -> String {
+    fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+fn running(site: &Site) -> Container<'_> {
+    let mut container = site.container();
+    container.script("sleep 1000");
+    container.create().ok();
+    container.start().ok();
+    container
+}
+
+fn update(container: &Container<'_>, arguments: &[&str]) -> Answer {
+    container
+        .site
+        .gabion(&[&["update", container.id.as_str()], arguments].concat())
+}
+
+/// `update -r -`, with this on standard input.
+fn update_with(container: &Container<'_>, resources: &Value) -> i32 {
+    let mut command = container.site.command();
+    command.args(["update", "--resources=-", &container.id]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(resources.to_string().as_bytes()).unwrap();
+    drop(input);
+    finish(&mut child, "update")
+}
+
+#[test]
+fn every_limit_that_is_updated_is_the_kernels() {
+    let site = Site::new();
+    let container = running(&site);
+    // Flags, names of files, and what they then hold: of the first that is there.
+    let cases: [(&[&str], &[&str], &[&str]); 8] = [
+        (&["--pids-limit", "7"], &["pids.max"], &["7"]),
+        (
+            &["--memory", "64M"],
+            &["memory.limit_in_bytes", "memory.max"],
+            &["67108864"],
+        ),
+        (
+            &["--memory-reservation=32M"],
+            &["memory.soft_limit_in_bytes", "memory.low"],
+            &["33554432"],
+        ),
+        (
+            &["--cpu-quota", "50000", "--cpu-period", "200000"],
+            &["cpu.cfs_quota_us", "cpu.max"],
+            &["50000", "50000 200000"],
+        ),
+        (
+            &["--cpu-share", "512"],
+            &["cpu.shares", "cpu.weight"],
+            &["512", "59"],
+        ),
+        (&["--cpu-idle", "1"], &["cpu.idle"], &["1"]),
+        (&["--cpuset-cpus", "0"], &["cpuset.cpus"], &["0"]),
+        (&["--cpuset-mems", "0"], &["cpuset.mems"], &["0"]),
+    ];
+    for (flags, names, expected) in cases {
+        let Some(path) = file(&container, names) else {
+            let answer = update(&container, flags);
+            assert_eq!(answer.status, 1, "{flags:?}");
+            assert!(
+                site.last_error()
+                    .contains("cannot be set: the container's cgroup has no"),
+                "{}",
+                site.last_error()
+            );
+            continue;
+        };
+        update(&container, flags).ok();
+        assert!(
+            expected.contains(&value(&path).as_str()),
+            "{flags:?}: {}",
+            value(&path)
+        );
+    }
+    // What was remembered is what the container is held against.
+    site.gabion(&["verify", &container.id]).ok();
+}
+
+#[test]
+fn resources_on_standard_input_are_taken_as_engines_send_them() {
+    let site = Site::new();
+    let container = running(&site);
+    let Some(pids) = file(&container, &["pids.max"]) else {
+        return skip("no controller of cgroup version 1 or 2 limits processes here");
+    };
+    // Docker's form: what is not changed is zero, empty or null.
+    let resources = json!({"memory": {"limit": 0, "swap": 0}, "cpu": {"shares": 0, "cpus": "", "mems": ""},
+        "pids": {"limit": 9}, "blockIO": {"weight": 0}, "hugepageLimits": null});
+    assert_eq!(update_with(&container, &resources), 0);
+    assert_eq!(value(&pids), "9");
+    // Kubernetes' form: all that the container was made with, and new limits in it.
+    let mut resources = container.config["linux"]["resources"].clone();
+    resources["pids"] = json!({"limit": 11});
+    assert_eq!(update_with(&container, &resources), 0);
+    assert_eq!(value(&pids), "11");
+    assert_eq!(
+        update_with(&container, &json!({"CPU": {}, "Pids": {"Limit": 12}})),
+        0
+    );
+    assert_eq!(value(&pids), "12");
+    let device = json!({"devices": [{"allow": true, "type": "b", "major": 8, "minor": 0, "access": "rwm"}]});
+    assert_eq!(update_with(&container, &device), 1);
+    assert_eq!(update_with(&container, &json!([])), 1);
+    assert_eq!(value(&pids), "12");
+}
+
+#[test]
+fn of_limits_of_which_one_cannot_be_none_is_changed() {
+    let site = Site::new();
+    let container = running(&site);
+    let Some(pids) = file(&container, &["pids.max"]) else {
+        return skip("no controller of cgroup version 1 or 2 limits processes here");
+    };
+    update(&container, &["--pids-limit", "20"]).ok();
+    // Bandwidth is written before processes, CPUs and memory; a period of 1 is none.
+    for bad in [["--cpu-period", "1"], ["--cpuset-cpus", "9999"]] {
+        let answer = update(
+            &container,
+            &[&["--pids-limit", "30", "--memory", "64M"], &bad[..]].concat(),
+        );
+        assert_eq!(answer.status, 1, "{bad:?}");
+    }
+    assert_eq!(value(&pids), "20");
+    if let Some(memory) = file(&container, &["memory.limit_in_bytes"]) {
+        assert_ne!(value(&memory), "67108864");
+    }
+    assert_eq!(update(&container, &["--memory", "lots"]).status, 1);
+    assert_eq!(
+        site.last_error(),
+        "invalid value for memory: \"lots\" is not a size, such as 512M"
+    );
+    site.gabion(&["verify", &container.id]).ok();
+}
+
+#[test]
+fn an_update_that_takes_a_limit_away_is_refused_where_the_profile_says_so() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["linux"]["resources"]["pids"] = json!({"limit": 20});
+    container.script("sleep 1000");
+    let created = container.create();
+    if created.status != 0 {
+        return skip("no controller of cgroup version 1 or 2 limits processes here");
+    }
+    container.start().ok();
+    let answer = site.gabion(&[
+        "--profile",
+        "restricted",
+        "update",
+        "--pids-limit",
+        "-1",
+        &container.id,
+    ]);
+    assert_eq!(answer.status, 1);
+    assert!(site.last_error().contains("OPS-02:pids"), "{}", site.last_error());
+    assert_eq!(value(&file(&container, &["pids.max"]).unwrap()), "20");
+    let last = site.decisions().pop().unwrap();
+    assert_eq!(
+        (&last["operation"], &last["verdict"]),
+        (&json!("update"), &json!("refused"))
+    );
+    update(&container, &["--pids-limit", "10"]).ok();
+    let last = site.decisions().pop().unwrap();
+    assert_eq!(
+        (&last["operation"], &last["verdict"]),
+        (&json!("update"), &json!("done"))
+    );
+}
+
+#[test]
+fn a_stopped_container_is_not_updated_and_has_no_events() {
+    let site = Site::new();
+    let container = running(&site);
+    container.kill("KILL").ok();
+    container.wait_until_stopped();
+    assert_eq!(update(&container, &["--pids-limit", "10"]).status, 1);
+    assert!(
+        site.last_error().contains("container not running"),
+        "{}",
+        site.last_error()
+    );
+    assert_eq!(site.gabion(&["events", "--stats", &container.id]).status, 1);
+    assert_eq!(
+        site.last_error(),
+        format!("container with id {} is not running", container.id)
+    );
+    assert_eq!(site.gabion(&["events", "--stats", "nobody"]).status, 1);
+    assert!(site.last_error().contains("container does not exist"));
+}
+
+#[test]
+fn statistics_are_printed_once_and_at_every_interval_until_the_container_ends() {
+    let site = Site::new();
+    let container = running(&site);
+    let once: Value =
+        serde_json::from_str(&site.gabion(&["events", "--stats", &container.id]).ok().stdout).unwrap();
+    assert_eq!(
+        (&once["type"], &once["id"]),
+        (&json!("stats"), &json!(container.id))
+    );
+    if file(&container, &["pids.current"]).is_some() {
+        assert!(once["data"]["pids"]["current"].as_u64().unwrap() >= 1, "{once}");
+    }
+    let mut command = site.command();
+    command.args(["events", "--interval", "20ms", &container.id]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["type"], "stats");
+    }
+    container.kill("KILL").ok();
+    assert_eq!(finish(&mut child, "events"), 0);
+    assert_eq!(
+        site.gabion(&["events", "--interval", "0s", &container.id]).status,
+        1
+    );
+    assert_eq!(site.last_error(), "duration interval must be greater than 0");
+}
+
+#[test]
+fn a_process_that_the_kernel_ends_for_want_of_memory_is_told() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["linux"]["resources"]["memory"] = json!({"limit": 33_554_432, "swap": 33_554_432});
+    container.script("sleep 1000");
+    if container.create().status != 0 {
+        return skip("no controller of cgroup version 1 or 2 limits memory here");
+    }
+    container.start().ok();
+    let mut command = site.command();
+    command.args(["events", "--interval", "50ms", &container.id]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // It watches by then.
+    lines.next().unwrap().unwrap();
+    let hog = "x=$(cat /dev/zero | tr '\\0' x | head -c 100000000)";
+    let mut exec = site.command();
+    exec.args(["exec", &container.id, "/bin/busybox", "sh", "-c", hog]);
+    assert_ne!(run(&mut exec, site.path()).status, 0);
+    let oom = format!(r#"{{"type":"oom","id":"{}"}}"#, container.id);
+    let told = lines.by_ref().take(600).any(|line| line.unwrap() == oom);
+    container.kill("KILL").ok();
+    assert_eq!(finish(&mut child, "events"), 0);
+    assert!(told);
+}
+
+#[test]
+fn cgroups_below_the_containers_are_counted_stopped_and_removed() {
+    let site = Site::new();
+    let container = running(&site);
+    let tops = gabion_integration::cgroups(&container.id);
+    for top in &tops {
+        fs::create_dir_all(top.join("below/deeper")).unwrap();
+        fs::write(top.join("below/deeper/cgroup.procs"), container.pid().to_string()).unwrap_or(());
+    }
+    let pids: Vec<i32> = serde_json::from_str(
+        &site
+            .gabion(&["ps", "--format", "json", &container.id])
+            .ok()
+            .stdout,
+    )
+    .unwrap();
+    assert!(pids.contains(&container.pid()), "{pids:?}");
+    let table = site.gabion(&["ps", &container.id, "-e", "-x"]).ok().stdout;
+    assert!(table.lines().next().unwrap().contains("PID"), "{table}");
+    site.gabion(&["pause", &container.id]).ok();
+    assert_eq!(container.status().as_deref(), Some("paused"));
+    site.gabion(&["resume", &container.id]).ok();
+    // A further process is let in although the first has moved.
+    site.gabion(&["exec", &container.id, "/bin/true"]).ok();
+    site.gabion(&["kill", "--all", &container.id, "KILL"]).ok();
+    container.wait_until_stopped();
+    container.delete().ok();
+    for top in tops {
+        assert!(!top.exists(), "{top:?}");
+    }
+}
+
+#[test]
+fn the_runtimes_help_names_every_command() {
+    let help = Command::new(gabion_integration::gabion())
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for command in [
+        "create", "start", "run", "exec", "state", "kill", "delete", "list", "ps", "pause", "resume",
+        "update", "events", "spec", "features",
+    ] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+    }
+}
