@@ -76,6 +76,17 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
 
     let linux = object(top, "linux");
     linux.remove("seccomp");
+    // No limit is what a new cgroup has; writing it takes a controller that need not be there.
+    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
+        let is_no_limit = |pids: &Value| {
+            pids.get("limit")
+                .and_then(Value::as_i64)
+                .is_some_and(|limit| limit <= 0)
+        };
+        if resources.get("pids").is_some_and(is_no_limit) {
+            resources.remove("pids");
+        }
+    }
     linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
     let cgroups_path = cgroups_path(config, context);
     linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));

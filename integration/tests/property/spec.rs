@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gabion_baseline::Profile;
-use gabion_integration::{base_config, edit_array};
+use gabion_integration::{base_config, edit_array, limits_processes};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
@@ -337,7 +337,7 @@ impl Spec {
                 linux["resources"]["devices"] = json!(rules);
             }
         }
-        if let Some(limit) = self.pids {
+        if let Some(limit) = self.pids.filter(|&limit| limit < 0 || limits_processes()) {
             linux["resources"]["pids"] = json!({"limit": limit});
         }
         if let Some(propagation) = self.propagation {
