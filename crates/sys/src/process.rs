@@ -96,6 +96,43 @@ pub fn reset_signals() -> Result<()> {
     .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
 }
 
+/// Hands descriptors on to a program that is about to be started: they become its 3, 4, 5, and so on.
+///
+/// # Errors
+/// `EMFILE` if there is no room for copies.
+pub fn hand_on(
+    command: &mut std::process::Command,
+    descriptors: &[std::os::fd::BorrowedFd<'_>],
+) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let first = 3;
+    let beyond = first + descriptors.len() as i32;
+    // Copies above all targets, so that no target is overwritten before it was copied itself.
+    let copies = descriptors
+        .iter()
+        .map(|descriptor| {
+            let copy = nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(beyond))
+                .map_err(|errno| crate::CallError::new("fcntl(F_DUPFD_CLOEXEC)", errno))?;
+            // SAFETY: the kernel just returned it as a new descriptor, and nothing else owns it.
+            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+        })
+        .collect::<Result<Vec<OwnedFd>>>()?;
+    let act = move || {
+        for (target, copy) in (first..).zip(&copies) {
+            // SAFETY: dup2 takes two numbers. In the child that pre_exec runs in, the numbers from 3 on are
+            // copies that no Rust value will be used with before execve.
+            if unsafe { libc::dup2(copy.as_raw_fd(), target) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: what runs between fork and execve may only make async-signal-safe calls: dup2 is one, and nothing is
+    // allocated (an error of the system is a number).
+    unsafe { command.pre_exec(act) };
+    Ok(())
+}
+
 /// Takes over a descriptor that this program was handed, by its number: across execve, or in a message.
 ///
 /// # Preconditions
@@ -208,6 +245,19 @@ mod tests {
         signal(&process, libc::SIGKILL).unwrap();
         child.wait().unwrap();
         assert_eq!(signal(&process, 0).unwrap_err().errno, nix::errno::Errno::ESRCH);
+    }
+
+    #[test]
+    fn descriptors_that_are_handed_on_have_the_numbers_from_three() {
+        let (one, mut one_in) = std::io::pipe().unwrap();
+        let (two, mut two_in) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut one_in, b"first ").unwrap();
+        std::io::Write::write_all(&mut two_in, b"second").unwrap();
+        drop((one_in, two_in));
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "cat <&3; cat <&4"]);
+        hand_on(&mut command, &[one.as_fd(), two.as_fd()]).unwrap();
+        assert_eq!(command.output().unwrap().stdout, b"first second");
     }
 
     #[test]
