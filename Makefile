@@ -3,7 +3,9 @@
 #   make test   everything that is checked, as in CI
 
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-GABION := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/gabion
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
+GABION := $(RELEASE)/gabion
+SHIM := $(RELEASE)/containerd-shim-gabion-v2
 PREFIX ?= /usr/local
 # What `gabion --version` says it was built from.
 export GABION_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
@@ -20,9 +22,10 @@ test bench: export GABION_PREREQUISITES = all
 prerequisites: ## install what is missing to build and test (Debian)
 	@scripts/prerequisites.sh
 
-build: prerequisites ## the static program
-	@cargo build --release --locked -p gabion
-	@size=$$(stat -c %s $(GABION)); echo "$(GABION): $$size bytes, $$(file -b $(GABION) | cut -d, -f1,4,5)"
+build: prerequisites ## the static programs: gabion, and its shim for containerd
+	@cargo build --release --locked -p gabion -p gabion-shim
+	@for program in $(GABION) $(SHIM); do \
+		echo "$$program: $$(stat -c %s $$program) bytes, $$(file -b $$program | cut -d, -f1,4,5)"; done
 
 demo: build ## a container under the baseline, and three refusals
 	@GABION=$(abspath $(GABION)) scripts/demo.sh
@@ -43,6 +46,9 @@ rules: build ## write docs/rules again from the program
 install: build ## into PREFIX (default /usr/local)
 	install -D -m 0755 $(GABION) $(DESTDIR)$(PREFIX)/bin/gabion
 	ln -sf gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
+	install -D -m 0755 $(SHIM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2
+	ln -sf containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2
 
 uninstall: ## what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
+	rm -f $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2

@@ -1,0 +1,265 @@
+//! `Create`: a root file system, streams, and gabion.
+
+use std::path::{Path, PathBuf};
+
+use containerd_shim_protos::api;
+use containerd_shim_protos::events::task as event;
+use containerd_shim_protos::protobuf::MessageField;
+
+use super::{Outcome, check_id, config, failed, words};
+use crate::cgroup::Cgroup;
+use crate::options::Options;
+use crate::process::{Container, Key, Process};
+use crate::rootfs;
+use crate::runtime::{self, Console};
+use crate::shim::{Reply, SOCKETS, Shim};
+use crate::stdio::{self, Opened, Streams, Whose};
+use crate::wire::{Code, Fault, encode};
+
+impl Shim {
+    pub(super) fn create(&mut self, reply: Reply, request: api::CreateTaskRequest) -> Outcome {
+        check_id(&request.id)?;
+        if self.containers.contains_key(&request.id) {
+            return Err(Fault::new(
+                Code::ALREADY_EXISTS,
+                format!("container {:?} exists: already exists", request.id),
+            ));
+        }
+        if !request.checkpoint.is_empty() {
+            return Err(Fault::new(
+                Code::UNIMPLEMENTED,
+                "a container cannot be made from a checkpoint through this shim",
+            ));
+        }
+        let bundle = PathBuf::from(&request.bundle);
+        let options = Options::new(request.options.as_ref(), &self.arguments.namespace, &self.called)
+            .map_err(Fault::invalid)?;
+        options.save(&bundle).map_err(Fault::unknown)?;
+        rootfs::mount_all(&request.rootfs, &bundle).map_err(Fault::unknown)?;
+        let streams = Streams {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let key = Key::new(&request.id, "");
+        let pid_file = bundle.join("init.pid");
+        let prepared = self.prepare(&key, &streams, options.io_owner);
+        let begun = prepared.and_then(|(opened, console)| {
+            let mut line = words(&["create", "--bundle"]);
+            line.extend([
+                bundle.clone().into(),
+                "--pid-file".into(),
+                pid_file.clone().into(),
+            ]);
+            line.extend(options.no_pivot.then(|| "--no-pivot".into()));
+            line.extend(options.no_new_keyring.then(|| "--no-new-keyring".into()));
+            if let Some(console) = &console {
+                line.extend(["--console-socket".into(), console.path().into()]);
+            }
+            line.push((&request.id).into());
+            let Opened { child, pumps, input } = opened;
+            let container = Container {
+                id: request.id.clone(),
+                ends_together: has_own_processes(&bundle),
+                bundle: bundle.clone(),
+                options: options.clone(),
+                init: Process::new(streams.clone()),
+                execs: std::collections::BTreeMap::new(),
+                cgroup: None,
+                paused: false,
+                watch: None,
+            };
+            let (key, rootfs) = (key.clone(), request.rootfs.clone());
+            self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
+                let bundle = container.bundle.clone();
+                let outcome = outcome
+                    .map_err(failed("create"))
+                    .and_then(|()| shim.created(container, pumps, input, console, &pid_file));
+                match outcome {
+                    Ok(pid) => {
+                        let mut told = event::TaskCreate::new();
+                        told.container_id = key.container.clone();
+                        told.bundle = bundle.to_string_lossy().into_owned();
+                        told.rootfs = rootfs;
+                        told.io = MessageField::some(event::TaskIO {
+                            stdin: streams.stdin,
+                            stdout: streams.stdout,
+                            stderr: streams.stderr,
+                            terminal: streams.terminal,
+                            ..event::TaskIO::default()
+                        });
+                        told.pid = pid;
+                        shim.event("/tasks/create", "TaskCreate", &told);
+                        let mut answer = api::CreateTaskResponse::new();
+                        answer.pid = pid;
+                        shim.answer(reply, encode(&answer));
+                    }
+                    Err(fault) => shim.uncreate(reply, &key.container, &bundle, fault),
+                }
+            })
+        });
+        if let Err(fault) = begun {
+            self.unmount(&bundle);
+            return Err(fault);
+        }
+        Ok(None)
+    }
+
+    /// Streams for a process that is about to be started, or the socket on which its terminal arrives.
+    pub(super) fn prepare(
+        &mut self,
+        key: &Key,
+        streams: &Streams,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(Opened, Option<Console>), Fault> {
+        if streams.terminal {
+            let number = self.number();
+            let console = Console::new(Path::new(SOCKETS), number).map_err(Fault::unknown)?;
+            let nothing = Opened {
+                child: runtime::nowhere(),
+                pumps: Vec::new(),
+                input: None,
+            };
+            return Ok((nothing, Some(console)));
+        }
+        let whose = Whose {
+            namespace: &self.arguments.namespace,
+            id: &key.container,
+            owner,
+        };
+        let opened = stdio::open(streams, whose).map_err(Fault::unknown)?;
+        Ok((opened, None))
+    }
+
+    /// gabion has made the container.
+    pub(super) fn created(
+        &mut self,
+        mut container: Container,
+        pumps: Vec<stdio::Pump>,
+        input: Option<std::os::fd::OwnedFd>,
+        console: Option<Console>,
+        pid_file: &Path,
+    ) -> Result<u32, Fault> {
+        let key = Key::new(&container.id, "");
+        let pid = runtime::read_pid(pid_file).map_err(Fault::unknown)?;
+        container.init.pid = pid;
+        container.cgroup = Cgroup::of(pid);
+        if let Some(watch) = container.cgroup.as_ref().and_then(Cgroup::watch) {
+            container.watch = self.watch(watch, &key.container);
+        }
+        self.containers.insert(key.container.clone(), container);
+        self.connect_streams(&key, pumps, input, console)?;
+        if let Some(exit) = self.stray(pid) {
+            self.exited(&key, exit);
+        }
+        Ok(pid as u32)
+    }
+
+    pub(super) fn connect_streams(
+        &mut self,
+        key: &Key,
+        mut pumps: Vec<stdio::Pump>,
+        mut input: Option<std::os::fd::OwnedFd>,
+        console: Option<Console>,
+    ) -> Result<(), Fault> {
+        let mut terminal = None;
+        if let Some(console) = console {
+            let master = console.receive().map_err(Fault::unknown)?;
+            let streams = self.known(key)?.streams.clone();
+            let whose = Whose {
+                namespace: &self.arguments.namespace,
+                id: &key.container,
+                owner: None,
+            };
+            let opened = stdio::open_terminal(&streams, &master, whose).map_err(Fault::unknown)?;
+            (pumps, input, terminal) = (opened.pumps, opened.input, Some(master));
+        }
+        let process = self.known(key)?;
+        (process.input, process.terminal) = (input, terminal);
+        self.pump(pumps, key)
+    }
+
+    /// Nothing is left of a container that could not be made.
+    pub(super) fn uncreate(&mut self, reply: Reply, id: &str, bundle: &Path, fault: Fault) {
+        let known = self.containers.remove(id);
+        let options = match &known {
+            Some(container) => container.options.clone(),
+            None => {
+                // gabion cleans up behind itself; if it was killed, there is something to delete.
+                match Options::saved(bundle).filter(|options| options.root.join(id).exists()) {
+                    Some(options) => options,
+                    None => {
+                        self.unmount(bundle);
+                        return self.answer(reply, Err(fault));
+                    }
+                }
+            }
+        };
+        if let Some(mut container) = known {
+            self.let_go(&mut container);
+        }
+        let (line, at, told) = (
+            words(&["delete", "--force", id]),
+            bundle.to_owned(),
+            fault.clone(),
+        );
+        let begun = self.gabion(
+            &options,
+            bundle,
+            &line,
+            runtime::nowhere(),
+            move |shim, outcome| {
+                if let Err(error) = outcome {
+                    shim.log(&format!(
+                        "what was left of a failed create cannot be deleted: {error}"
+                    ));
+                }
+                shim.unmount(&at);
+                shim.answer(reply, Err(told));
+            },
+        );
+        if begun.is_err() {
+            self.unmount(bundle);
+            self.answer(reply, Err(fault));
+        }
+    }
+
+    pub(super) fn unmount(&self, bundle: &Path) {
+        if let Err(error) = rootfs::unmount_all(bundle) {
+            self.log(&error);
+        }
+    }
+
+    /// Closes what the shim holds for a container.
+    pub(super) fn let_go(&mut self, container: &mut Container) {
+        if let Some(token) = container.watch.take() {
+            self.unwatch(token);
+        }
+        let tokens = container
+            .processes_mut()
+            .flat_map(|process| {
+                process
+                    .inputs
+                    .drain(..)
+                    .chain(process.outputs.drain(..))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        self.cut(tokens);
+    }
+}
+
+/// Whether the container has a pid namespace of its own; then the kernel ends all of it with its first process.
+fn has_own_processes(bundle: &Path) -> bool {
+    let Some(config) = config(bundle) else {
+        return false;
+    };
+    config["linux"]["namespaces"]
+        .as_array()
+        .is_some_and(|namespaces| {
+            namespaces.iter().any(|namespace| {
+                namespace["type"] == "pid" && namespace["path"].as_str().unwrap_or_default().is_empty()
+            })
+        })
+}
