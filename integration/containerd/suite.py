@@ -4,6 +4,8 @@
     GABION=/path/to/gabion containerd/suite.py [WORD...]
 
 A word chooses the checks with it in their names. `RUNTIME=runc` runs the control, see harness/checks.py.
+`SHIM=/path/to/containerd-shim-gabion-v2` makes the same checks through gabion's own shim, which lies beside gabion, and
+then those of shim.py; without it, containerd's shim for runc calls the runtime by `--runc-binary`.
 """
 
 import concurrent.futures
@@ -32,6 +34,8 @@ class Containerd:
         self.runtime = runtime
         self.host = Host(NAMESPACE)
         self.count = 0
+        self.shim = os.environ.get("SHIM") or None
+        self.daemon = None
 
     def start(self):
         config = self.host.path("config.toml")
@@ -47,11 +51,22 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
 [grpc]
   address = "{SOCKET}"
 """)
-        self.host.daemon("containerd", ["containerd", "-c", config], lambda: run("ctr", "version").status == 0)
+        if self.shim:
+            # containerd finds shims in its PATH.
+            os.mkdir(self.host.path("bin"))
+            os.symlink(self.shim, self.host.path("bin", "containerd-shim-gabion-v2"))
+            os.symlink(self.shim, self.host.path("bin", "containerd-shim-gabion-restricted-v2"))
+            os.environ["PATH"] = f"{self.host.path('bin')}:{os.environ['PATH']}"
+        self.start_daemon()
         image = self.host.path("image.tar")
         with open(image, "wb") as file:
             busybox.write(file)
         self.ctr("images", "import", image)
+
+    def start_daemon(self):
+        """Starts containerd, the first time or again."""
+        arguments = ["containerd", "-c", self.host.path("config.toml")]
+        self.daemon = self.host.daemon("containerd", arguments, lambda: run("ctr", "version").status == 0)
 
     def ctr(self, *arguments, **options):
         """Calls ctr, which has to succeed; what it printed."""
@@ -64,8 +79,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
 
     def words(self, *arguments, options=(), name=None, runtime=None):
         """The words of `ctr run` for a command in the image."""
-        return ["ctr", "-n", NAMESPACE, "run", "--runc-binary", runtime or self.runtime.path, *options, busybox.NAME,
-                name or self.name(), *arguments]
+        return ["ctr", "-n", NAMESPACE, "run", *self.choice(runtime), *options, busybox.NAME, name or self.name(),
+                *arguments]
+
+    def choice(self, runtime=None):
+        """The words that choose the runtime: a program for runc's shim, or the name of our own."""
+        if self.shim:
+            return ["--runtime", runtime or "io.containerd.gabion.v2"]
+        return ["--runc-binary", runtime or self.runtime.path]
 
     def run(self, *arguments, options=(), name=None, runtime=None, **rest):
         """Runs a container to its end."""
@@ -124,7 +145,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
     def nothing_left(self):
         """Waits for shims to end, and fails if anything stays."""
         until(lambda: not self.host.processes(), "the end of the shims")
-        self.host.expect_nothing_left([f"/run/containerd/runc/{NAMESPACE}"],
+        self.host.expect_nothing_left([f"/run/containerd/runc/{NAMESPACE}", f"/run/containerd/gabion/{NAMESPACE}"],
                                       [f"/run/containerd/io.containerd.runtime.v2.task/{NAMESPACE}"])
 
     def gabion_only(self):
@@ -321,8 +342,8 @@ def a_root_file_system_that_is_a_directory(ctr):
     for name in ["proc", "sys", "dev"]:
         os.makedirs(os.path.join(directory, name), exist_ok=True)
     subprocess.run(["cp", "/bin/busybox", directory + "/bin/sh"], check=True)
-    output = run("ctr", "-n", NAMESPACE, "run", "--rm", "--runc-binary", ctr.runtime.path, "--rootfs", directory,
-                 ctr.name(), "/bin/sh", "-c", "echo inside")
+    output = run("ctr", "-n", NAMESPACE, "run", "--rm", *ctr.choice(), "--rootfs", directory, ctr.name(), "/bin/sh",
+                 "-c", "echo inside")
     equal((output.status, output.out), (0, "inside\n"), f"{output}; status, out")
 
 
@@ -363,8 +384,11 @@ def refused_a_disk(ctr):
 @suite.check
 def the_links_name_chooses_the_profile(ctr):
     ctr.gabion_only()
-    link = ctr.host.path("gabion-restricted")
-    os.symlink(ctr.runtime.path, link)
+    if ctr.shim:
+        link = "io.containerd.gabion-restricted.v2"
+    else:
+        link = ctr.host.path("gabion-restricted")
+        os.symlink(ctr.runtime.path, link)
     name = ctr.name()
     output = ctr.run("true", name=name, runtime=link)
     equal(output.status, 1, "exit status")
@@ -434,6 +458,9 @@ def main():
     try:
         ctr.start()
         print(f"# {succeed('containerd', '--version').split(' ', 2)[2]}, {succeed(runtime.path, '--version').splitlines()[0]}")
+        if ctr.shim:
+            import shim
+            shim.add(suite)
         return suite.run(ctr, sys.argv[1:])
     finally:
         ctr.host.end()

@@ -66,11 +66,17 @@ pub fn uninstall(text: &str) -> Result<String, EditError> {
     let mut document = toml(text)?;
     let path = path(version(&document)?);
     for name in RUNTIMES {
-        remove(document.as_table_mut(), &[&path[..], &["runtimes", name]].concat());
+        remove(
+            document.as_table_mut(),
+            &[&path[..], &["runtimes", name]].concat(),
+        );
     }
     let default = get(&document, &[&path[..], &["default_runtime_name"]].concat()).and_then(Item::as_str);
     if default.is_some_and(|name| RUNTIMES.contains(&name)) {
-        remove(document.as_table_mut(), &[&path[..], &["default_runtime_name"]].concat());
+        remove(
+            document.as_table_mut(),
+            &[&path[..], &["default_runtime_name"]].concat(),
+        );
     }
     Ok(document.to_string())
 }
@@ -78,7 +84,10 @@ pub fn uninstall(text: &str) -> Result<String, EditError> {
 /// A file without a version has version 1, as containerd reads it; a new file gets 2, which all containerds since
 /// 1.3 read.
 fn version(document: &DocumentMut) -> Result<i64, EditError> {
-    match document.get("version").map(|item| item.as_integer().unwrap_or(-1)) {
+    match document
+        .get("version")
+        .map(|item| item.as_integer().unwrap_or(-1))
+    {
         None if document.is_empty() => Ok(2),
         None => Ok(1),
         Some(version @ 1..=3) => Ok(version),
@@ -120,7 +129,11 @@ fn same(found: &Item, entry: &Table) -> bool {
 
 fn one_line(item: &Item) -> String {
     let text = item.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     format!("{{ {} }}", lines.join(", "))
 }
 
@@ -156,27 +169,44 @@ mod tests {
     fn every_version_has_its_own_place() {
         for (text, place) in [
             ("oom_score = -999\n", "[plugins.cri.containerd.runtimes.gabion]"),
-            ("", "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]"),
-            ("version = 3\n", "[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.gabion]"),
+            (
+                "",
+                "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]",
+            ),
+            (
+                "version = 3\n",
+                "[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.gabion]",
+            ),
         ] {
             let after = install(text, &wanted(true)).unwrap();
             assert!(after.contains(place), "{after}");
             assert!(after.contains("default_runtime_name = \"gabion\"\n"), "{after}");
             assert_eq!(install(&after, &wanted(true)).unwrap(), after);
         }
-        assert_eq!(install("version = 9\n", &wanted(false)), Err(EditError::Version(9)));
+        assert_eq!(
+            install("version = 9\n", &wanted(false)),
+            Err(EditError::Version(9))
+        );
     }
 
     #[test]
     fn systemds_cgroups_are_asked_for_where_runc_asks() {
         let runc = |version, plugin| {
-            format!("version = {version}\n[plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n")
+            format!(
+                "version = {version}\n[plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n"
+            )
         };
         let old = install(&runc(2, "io.containerd.grpc.v1.cri"), &wanted(false)).unwrap();
         assert!(old.contains("runtime_type = \"io.containerd.runc.v2\""), "{old}");
-        assert!(old.contains("BinaryName = \"/usr/local/bin/gabion-restricted\"\nSystemdCgroup = true"), "{old}");
+        assert!(
+            old.contains("BinaryName = \"/usr/local/bin/gabion-restricted\"\nSystemdCgroup = true"),
+            "{old}"
+        );
         let new = install(&runc(3, "io.containerd.cri.v1.runtime"), &wanted(false)).unwrap();
-        assert!(new.contains("runtime_type = \"io.containerd.gabion.v2\""), "{new}");
+        assert!(
+            new.contains("runtime_type = \"io.containerd.gabion.v2\""),
+            "{new}"
+        );
         assert_eq!(new.matches("SystemdCgroup = true").count(), 3);
     }
 

@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn an_empty_file_begins_an_object() {
         let after = install("", &wanted(false)).unwrap();
-        assert!(after.starts_with("{\n    \"runtimes\": {\n        \"gabion\": {"), "{after}");
+        assert!(
+            after.starts_with("{\n    \"runtimes\": {\n        \"gabion\": {"),
+            "{after}"
+        );
         assert_eq!(uninstall(&after).unwrap(), "{}\n");
     }
 

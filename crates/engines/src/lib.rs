@@ -54,15 +54,18 @@ pub enum EditError {
         accepted: String,
     },
     /// A version that is not known.
-    #[error("version = {0} is not a version of containerd's configuration that is known: those are 1, 2 and 3")]
+    #[error(
+        "version = {0} is not a version of containerd's configuration that is known: those are 1, 2 and 3"
+    )]
     Version(i64),
 }
 
 fn toml(text: &str) -> Result<toml_edit::DocumentMut, EditError> {
-    text.parse().map_err(|error: toml_edit::TomlError| EditError::Format {
-        format: "TOML",
-        why: error.to_string().trim().replace('\n', " "),
-    })
+    text.parse()
+        .map_err(|error: toml_edit::TomlError| EditError::Format {
+            format: "TOML",
+            why: error.to_string().trim().replace('\n', " "),
+        })
 }
 
 /// The table at a path, made where it is missing, without headers for the tables above it.

@@ -47,7 +47,10 @@ pub fn uninstall(text: &str) -> Result<String, EditError> {
     for name in RUNTIMES {
         remove(document.as_table_mut(), &["engine", "runtimes", name]);
     }
-    let default = document.get("engine").and_then(|engine| engine.get("runtime")).and_then(Item::as_str);
+    let default = document
+        .get("engine")
+        .and_then(|engine| engine.get("runtime"))
+        .and_then(Item::as_str);
     if default.is_some_and(|name| RUNTIMES.contains(&name)) {
         remove(document.as_table_mut(), &["engine", "runtime"]);
     }
@@ -55,7 +58,10 @@ pub fn uninstall(text: &str) -> Result<String, EditError> {
 }
 
 fn names(item: &Item) -> impl Iterator<Item = &str> {
-    item.as_array().into_iter().flatten().filter_map(toml_edit::Value::as_str)
+    item.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(toml_edit::Value::as_str)
 }
 
 #[cfg(test)]
@@ -87,7 +93,10 @@ mod tests {
     #[test]
     fn the_default_is_chosen_and_given_back() {
         let after = install("[engine]\nevents_logger = \"file\"\n", &wanted(true)).unwrap();
-        assert!(after.starts_with("[engine]\nevents_logger = \"file\"\nruntime = \"gabion\"\n"), "{after}");
+        assert!(
+            after.starts_with("[engine]\nevents_logger = \"file\"\nruntime = \"gabion\"\n"),
+            "{after}"
+        );
         assert_eq!(uninstall(&after).unwrap(), "[engine]\nevents_logger = \"file\"\n");
     }
 

@@ -1,0 +1,348 @@
+"""What gabion's own shim promises to containerd beyond what `ctr run` shows: added to the suite by suite.py."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import time
+
+from harness.checks import Failed, contains, equal, in_terminal, run, succeed, until
+from images import busybox
+
+CHECKS = []
+BUNDLES = "/run/containerd/io.containerd.runtime.v2.task/gabion-ctr"
+
+
+def add(suite):
+    """Registers the checks of this file."""
+    for function in CHECKS:
+        suite.check(function)
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def script(ctr, name, text):
+    """An executable file of the host."""
+    path = ctr.host.path(name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("#!/bin/sh\n" + text)
+    os.chmod(path, 0o755)
+    return path
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def shim_of(name):
+    """The process id of a container's shim."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        words = read(f"/proc/{pid}/cmdline").split("\0")
+        if "containerd-shim-" in words[0] and "gabion-ctr" in words and name in words:
+            return int(pid)
+    raise Failed(f"no shim of {name}")
+
+
+def init_of(ctr, name):
+    """The process id of a container's first process."""
+    return int(next(line.split()[1] for line in ctr.ctr("task", "ls").splitlines() if line.split()[0] == name))
+
+
+def is_alive(pid):
+    return " Z" not in (read(f"/proc/{pid}/stat") or " Z").rpartition(")")[2][:3]
+
+
+class Events:
+    """containerd's events while a check runs."""
+
+    def __init__(self, ctr):
+        self.path = ctr.host.path("events")
+        self.file = open(self.path, "wb")
+        self.process = subprocess.Popen(["ctr", "-n", "gabion-ctr", "events"], stdout=self.file,
+                                        stderr=subprocess.STDOUT)
+        time.sleep(0.3)
+
+    def topics(self, name):
+        """The topics of a container's events, in order, with the event's fields."""
+        found = []
+        for line in read(self.path).splitlines():
+            words = line.split(" ")
+            topic = next((word for word in words if word.startswith("/tasks/")), None)
+            if topic:
+                fields = json.loads(line[line.index("{"):])
+                if fields.get("container_id") == name:
+                    found.append((topic, fields))
+        return found
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+        self.file.close()
+
+
+@check
+def events_are_told_in_order(ctr):
+    events = Events(ctr)
+    try:
+        name = ctr.name()
+        ctr.run("sh", "-c", "exit 9", name=name)
+        until(lambda: "/tasks/delete" in [topic for topic, _ in events.topics(name)], "the last event")
+        found = events.topics(name)
+    finally:
+        events.end()
+    equal([topic for topic, _ in found], ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], "events")
+    equal({fields.get("exit_status") for _, fields in found[2:]}, {9}, "exit status in the events")
+    equal(len({fields["pid"] for _, fields in found}), 1, "process ids in the events")
+
+
+@check
+def a_process_killed_for_lack_of_memory_is_an_oom_event(ctr):
+    events = Events(ctr)
+    try:
+        name = ctr.name()
+        output = ctr.run("sh", "-c", "a=x; while :; do a=$a$a$a$a; done", name=name,
+                         options=["--memory-limit", "16777216"])
+        until(lambda: "/tasks/exit" in [topic for topic, _ in events.topics(name)], "the exit event")
+        found = [topic for topic, _ in events.topics(name)]
+    finally:
+        events.end()
+    equal(output.status, 137, f"{output}; exit status")
+    contains(found, "/tasks/oom")
+
+
+@check
+def a_resized_terminal(ctr):
+    # ctr tells the size after the start: the program may have been faster.
+    slow = " ".join(ctr.words("sh", "-c", "'sleep 1; stty size'", options=["--rm", "--tty"]))
+    output = in_terminal("sh", "-c", f"stty rows 33 cols 101; {slow}")
+    equal((output.status, output.out), (0, "33 101\n"), "status, size")
+
+
+@check
+def exec_on_a_terminal(ctr):
+    name = ctr.detach("sleep", "1000")
+    output = in_terminal("ctr", "-n", "gabion-ctr", "task", "exec", "--tty", "--exec-id", "t1", name, "sh", "-c",
+                         "test -t 0 && echo terminal; exit 6")
+    ctr.remove_killed(name)
+    equal((output.status, output.out), (6, "terminal\n"), "status, out")
+
+
+@check
+def exec_of_what_is_not_there(ctr):
+    name = ctr.detach("sleep", "1000")
+    output = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", "e1", name, "no-such-command")
+    again = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", "e2", name, "echo", "fine")
+    ctr.remove_killed(name)
+    equal(output.status, 1, f"{output}; exit status")
+    contains(output.err, "OCI runtime exec failed: ")
+    contains(output.err, "executable file not found in $PATH")
+    equal((again.status, again.out), (0, "fine\n"), f"{again}; the next one")
+    ctr.nothing_left()
+
+
+@check
+def twenty_execs_at_once(ctr):
+    name = ctr.detach("sleep", "1000")
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        outputs = list(pool.map(lambda n: run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", f"e{n}", name, "sh",
+                                              "-c", f"echo {n}; exit {n}"), range(20)))
+    ctr.remove_killed(name)
+    equal([(output.status, output.out) for output in outputs], [(n, f"{n}\n") for n in range(20)], "status, out")
+
+
+@check
+def processes_of_execs_are_listed_with_their_ids(ctr):
+    name = ctr.detach("sleep", "1000")
+    ctr.ctr("task", "exec", "-d", "--exec-id", "known", name, "sleep", "1000")
+    lines = ctr.ctr("task", "ps", name)
+    ctr.remove_killed(name)
+    equal(len(lines.splitlines()), 3, f"{lines!r}; lines with the heading")
+    contains(lines, "known")
+
+
+@check
+def a_megabyte_of_output_arrives(ctr):
+    output = ctr.run("sh", "-c", "head -c 1048576 /dev/zero | tr '\\0' x; echo; echo end >&2")
+    equal((output.status, len(output.out), output.err), (0, 1048577, "end\n"), "status, length of out, err")
+
+
+@check
+def output_to_a_file(ctr):
+    path = ctr.host.path("logs", "out.log")
+    name = ctr.detach("sh", "-c", "echo to the file; sleep 1000", options=["--log-uri", f"file://{path}"])
+    until(lambda: read(path) == "to the file\n", "the line in the file")
+    ctr.remove_killed(name)
+
+
+@check
+def output_to_a_program(ctr):
+    log = ctr.host.path("logger.out")
+    program = script(ctr, "logger", f"""exec 6>>{log}
+echo "$CONTAINER_NAMESPACE $CONTAINER_ID $1 $2" >&6
+exec 5>&-
+cat <&3 >&6
+echo ended >&6
+""")
+    name = ctr.detach("sh", "-c", "echo to the program", options=["--log-uri", f"binary://{program}?--tag=a%20b"])
+    until(lambda: read(log) == f"gabion-ctr {name} --tag a b\nto the program\nended\n", f"the log, {read(log)!r}")
+    until(lambda: ctr.status(name) == "STOPPED", f"the end of {name}")
+    ctr.ctr("task", "rm", name)
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+
+
+@check
+def a_program_for_output_that_is_not_there(ctr):
+    name = ctr.name()
+    output = run(*ctr.words("true", options=["-d", "--log-uri", "binary:///no/such/logger"], name=name))
+    run("ctr", "-n", "gabion-ctr", "container", "rm", name)
+    equal(output.status, 1, "exit status")
+    contains(output.err, 'cannot start the logger "/no/such/logger"')
+    ctr.nothing_left()
+
+
+@check
+def a_killed_shim_leaves_no_container_and_no_false_status(ctr):
+    name = ctr.detach("sh", "-c", "sleep 1000 & sleep 1000")
+    init = init_of(ctr, name)
+    os.kill(shim_of(name), signal.SIGKILL)
+    until(lambda: ctr.status(name) != "RUNNING", "a status that is not RUNNING")
+    until(lambda: not is_alive(init), "the end of the container's first process")
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+    equal(os.listdir("/run/containerd/s"), [], "sockets of shims")
+
+
+@check
+def a_killed_shim_of_a_paused_container_leaves_nothing(ctr):
+    name = ctr.detach("sleep", "1000")
+    ctr.ctr("task", "pause", name)
+    os.kill(shim_of(name), signal.SIGKILL)
+    until(lambda: ctr.status(name) is None, "the end of the task")
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+
+
+def restart(ctr, number, meanwhile=lambda: None):
+    ctr.daemon.send_signal(number)
+    ctr.daemon.wait()
+    meanwhile()
+    ctr.start_daemon()
+
+
+@check
+def containerd_is_restarted_under_a_container(ctr):
+    for number in [signal.SIGTERM, signal.SIGKILL]:
+        name = ctr.detach("sleep", "1000")
+        shim, init = shim_of(name), init_of(ctr, name)
+        restart(ctr, number)
+        equal(ctr.status(name), "RUNNING", "status")
+        equal((shim_of(name), init_of(ctr, name)), (shim, init), "shim and first process")
+        output = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", "e1", name, "echo", "in")
+        equal((output.status, output.out), (0, "in\n"), f"{output}; status, out")
+        ctr.remove_killed(name)
+        ctr.nothing_left()
+
+
+@check
+def a_container_that_ends_while_containerd_is_away(ctr):
+    name = ctr.detach("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.1; done")
+    init = init_of(ctr, name)
+    time.sleep(0.3)
+
+    def end():
+        os.kill(init, signal.SIGTERM)
+        until(lambda: not is_alive(init), "its end")
+
+    restart(ctr, signal.SIGTERM, end)
+    equal(ctr.status(name), "STOPPED", "status")
+    contains(run("ctr", "-n", "gabion-ctr", "task", "rm", name).err, "exit code 5")
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+
+
+@check
+def a_shim_that_is_killed_while_containerd_is_away(ctr):
+    name = ctr.detach("sleep", "1000")
+    shim, init = shim_of(name), init_of(ctr, name)
+    restart(ctr, signal.SIGTERM, lambda: os.kill(shim, signal.SIGKILL))
+    until(lambda: ctr.status(name) is None, "the end of the task")
+    until(lambda: not is_alive(init), "the end of the container's first process")
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+
+
+def configured(ctr, text, mode=0o644):
+    """Runs a container with a file of options for the shim."""
+    path = ctr.host.path("options.toml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path, mode)
+    return ctr.run("true", options=["--runtime-config-path", path])
+
+
+@check
+def options_choose_profile_policy_and_root(ctr):
+    policy = ctr.host.path("policy.toml")
+    with open(policy, "w", encoding="utf-8") as file:
+        file.write('profile = "restricted"\n')
+    for text in ['Profile = "restricted"\n', f'Policy = "{policy}"\n', 'Profile = "restricted"\nRoot = "/run/elsewhere"\n']:
+        output = configured(ctr, text)
+        equal(output.status, 1, f"{text!r}: {output}; exit status")
+        contains(output.err, "profile restricted")
+    equal(configured(ctr, 'Root = "/run/elsewhere"\n').status, 0, "exit status with another root")
+    equal(os.listdir("/run/elsewhere"), ["gabion-ctr"], "what is in the other root")
+
+
+@check
+def options_that_are_wrong_are_named(ctr):
+    output = configured(ctr, 'Profil = "restricted"\n')
+    equal(output.status, 1, "exit status")
+    contains(output.err, "unknown field `Profil`")
+    output = configured(ctr, 'Profile = "privileged"\n', mode=0o666)
+    equal(output.status, 1, "exit status")
+    contains(output.err, "it has to belong to root and be writable by nobody else")
+    ctr.nothing_left()
+
+
+@check
+def the_shim_describes_itself(ctr):
+    output = subprocess.run([ctr.shim, "-info"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    contains(output.stdout, b"io.containerd.gabion.v2")
+    contains(output.stdout, b'"ociVersionMin"')
+    contains(succeed(ctr.shim, "-v"), "Version:")
+    contains(run(ctr.shim).err, "-namespace is missing")
+
+
+@check
+def memory_of_a_shim_is_a_third_of_runcs(ctr):
+    name, other = ctr.detach("sleep", "1000"), ctr.name()
+    succeed("ctr", "-n", "gabion-ctr", "run", "-d", "--runc-binary", ctr.runtime.path, busybox.NAME, other, "sleep", "1000")
+    ours, runcs = resident(shim_of(name)), resident(shim_of(other))
+    ctr.remove_killed(name)
+    ctr.remove_killed(other)
+    if ours * 3 > runcs:
+        raise Failed(f"{ours} kB resident, and runc's shim has {runcs} kB")
+
+
+def resident(pid):
+    return next(int(line.split()[1]) for line in read(f"/proc/{pid}/status").splitlines() if line.startswith("VmRSS:"))
+
+
+@check
+def fifty_at_once_and_nothing_is_left(ctr):
+    names = [ctr.name() for _ in range(50)]
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        outputs = list(pool.map(lambda name: ctr.run("sh", "-c", f"echo {name}; exit 3", name=name), names))
+    equal([(output.status, output.out) for output in outputs], [(3, name + "\n") for name in names], "status, out")
+    equal(ctr.ctr("task", "ls", "-q"), "", "tasks")
+    ctr.nothing_left()
+    equal(os.listdir("/run/containerd/s"), [], "sockets of shims")
