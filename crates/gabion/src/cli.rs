@@ -150,11 +150,28 @@ pub(crate) fn help() -> String {
     Cli::command().render_long_help().to_string()
 }
 
+/// True if a command of this line may be one whose process enters a container.
+pub(crate) fn names_command_that_enters(arguments: &[OsString]) -> bool {
+    let commands = ["create", "run", "exec", "restore"];
+    arguments
+        .iter()
+        .skip(1)
+        .any(|argument| commands.iter().any(|command| argument == command))
+}
+
 /// runc reads `-bundle` as it reads `--bundle`, and some callers write it so.
 ///
 /// Only names of known flags get their second dash, so short flags and values that begin with a dash stay as
 /// they are; so does everything after `--`.
 pub(crate) fn with_double_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_candidate = |argument: &OsString| {
+        let bytes = argument.as_bytes();
+        bytes.len() > 2 && bytes.starts_with(b"-") && !bytes.starts_with(b"--")
+    };
+    // Engines write two dashes; knowing all flags takes a while.
+    if !arguments.iter().any(is_candidate) {
+        return arguments;
+    }
     let command = Cli::command();
     let flags = |command: &clap::Command| {
         command

@@ -28,7 +28,15 @@ fn main() -> ExitCode {
     if let Some(status) = trampoline() {
         return status;
     }
-    let arguments = cli::with_double_dashes(std::env::args_os().collect());
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // As early as can be, since the sealed copy reads the command line again. The command itself insists on it, and
+    // tells the error if there is one.
+    if cli::names_command_that_enters(&arguments)
+        && let Err(error) = gabion_container::seal::ensure()
+    {
+        tracing::debug!(%error, "the program is not sealed yet");
+    }
+    let arguments = cli::with_double_dashes(arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),
