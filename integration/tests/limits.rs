@@ -303,6 +303,118 @@ fn cgroups_below_the_containers_are_counted_stopped_and_removed() {
 }
 
 #[test]
+fn a_further_process_begins_in_the_cgroup_that_its_caller_names() {
+    let site = Site::new();
+    let container = running(&site);
+    let exec = |arguments: &[&str]| {
+        let mut command = site.command();
+        command.arg("exec").args(arguments);
+        command.args([container.id.as_str(), "/bin/cat", "/proc/self/cgroup"]);
+        run(&mut command, site.path())
+    };
+    for (place, words) in [
+        ("..", "bad sub cgroup path"),
+        ("nonexistent", "no such file or directory"),
+        ("whaaat:/", "unknown controller \"whaaat\""),
+    ] {
+        let answer = exec(&["--cgroup", place]);
+        assert_eq!(answer.status, 255, "{place}");
+        assert!(answer.stderr.contains(words), "{}", answer.stderr);
+        assert!(site.last_error().contains(words));
+    }
+    let own = exec(&["--cgroup", "/"]).ok().stdout;
+    assert_eq!(own, exec(&[]).ok().stdout);
+    for top in gabion_integration::cgroups(&container.id) {
+        fs::create_dir_all(top.join("below")).unwrap();
+        for list in ["cpuset.cpus", "cpuset.mems"] {
+            if top.join(list).exists() && top.join("cpuset.effective_cpus").exists() {
+                fs::write(top.join("below").join(list), value(&top.join(list))).unwrap();
+            }
+        }
+    }
+    let below = exec(&["--cgroup", "below"]).ok().stdout;
+    assert_ne!(own, below);
+    assert!(below.lines().any(|line| line.ends_with("/below")), "{below}");
+}
+
+/// Only where version 2 has a controller that is not taken by version 1.
+#[test]
+fn where_the_containers_cgroup_is_closed_a_further_process_goes_to_the_first_one() {
+    let site = Site::new();
+    let container = running(&site);
+    let tops = gabion_integration::cgroups(&container.id);
+    let Some(top) = tops.iter().find(|top| top.join("cgroup.controllers").exists()) else {
+        return skip("there is no cgroup version 2");
+    };
+    let controllers = value(&top.join("cgroup.controllers"));
+    // Of a cgroup that hands down a controller, the processes are below.
+    let Some(controller) = controllers.split(' ').find(|name| !name.is_empty()) else {
+        return skip("version 2 has no controller here that could be handed down");
+    };
+    fs::create_dir(top.join("below")).unwrap();
+    fs::write(top.join("below/cgroup.procs"), container.pid().to_string()).unwrap();
+    if fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).is_err() {
+        return skip("a controller of version 2 cannot be handed down here");
+    }
+    site.gabion(&["exec", &container.id, "/bin/true"]).ok();
+    let answer = site.gabion(&["exec", "--cgroup", "/", &container.id, "/bin/true"]);
+    assert_eq!(answer.status, 255);
+    assert!(answer.stderr.is_empty() || answer.stderr.contains("resource busy"));
+    assert!(
+        site.last_error().contains(" adding pid "),
+        "{}",
+        site.last_error()
+    );
+    assert!(
+        site.last_error().contains("device or resource busy"),
+        "{}",
+        site.last_error()
+    );
+}
+
+#[test]
+fn a_descriptor_that_is_not_there_cannot_be_handed_on() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("true");
+    container.arguments = vec!["--preserve-fds=90".into()];
+    assert_eq!(container.run().status, 1);
+    assert!(
+        site.last_error().starts_with("please check that preserved-fd"),
+        "{}",
+        site.last_error()
+    );
+    assert!(!container.ran());
+}
+
+#[test]
+fn words_that_callers_know_come_first() {
+    let site = Site::new();
+    let container = running(&site);
+    let error = |arguments: &[&str]| {
+        assert_ne!(site.gabion(arguments).status, 0, "{arguments:?}");
+        site.last_error()
+    };
+    let id = container.id.as_str();
+    assert!(error(&["start", id]).contains("cannot start an already running container"));
+    assert!(error(&["resume", id]).starts_with("container not paused"));
+    assert!(error(&["delete", id]).contains(&format!("cannot delete container {id} that is not stopped: ")));
+    assert!(error(&["kill", id, "NOPE"]).contains("unknown signal \"NOPE\""));
+    assert_eq!(error(&["frobnicate", "-h"]), "No help topic for 'frobnicate'");
+    container.kill("KILL").ok();
+    container.wait_until_stopped();
+    assert!(error(&["kill", id, "9"]).starts_with("container not running"));
+    assert!(error(&["pause", id]).starts_with("container not running"));
+    assert!(error(&["exec", id, "true"]).contains("cannot exec in a stopped container"));
+    assert!(error(&["start", id]).contains("cannot start a container that has stopped"));
+    // What is left of it can still be asked for.
+    let list = site.gabion(&["list", "--format", "json"]).ok().stdout;
+    assert!(list.starts_with("[{\"ociVersion\":"), "{list}");
+    assert_eq!(site.gabion(&["ps", "--format", "json", id]).ok().stdout, "[]\n");
+    assert!(site.gabion(&["ps", id]).ok().stdout.contains("PID"));
+}
+
+#[test]
 fn the_runtimes_help_names_every_command() {
     let help = Command::new(gabion_integration::gabion())
         .arg("--help")

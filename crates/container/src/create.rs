@@ -331,7 +331,7 @@ pub(crate) fn home(rootfs: &Path, uid: u32) -> Result<String> {
 }
 
 /// How many descriptors a socket-activated caller hands on (sd_listen_fds(3)).
-fn listen_descriptors() -> u32 {
+pub fn listen_descriptors() -> u32 {
     std::env::var("LISTEN_FDS")
         .ok()
         .and_then(|text| text.parse().ok())

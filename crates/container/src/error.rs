@@ -19,7 +19,10 @@ pub enum ContainerError {
     Exists(String),
     #[error("container does not exist: {0}")]
     Missing(String),
-    #[error("cannot {operation} a container in the {status} state")]
+    #[error(
+        "{}cannot {operation} a container in the {status} state",
+        known_words(operation, status)
+    )]
     WrongState {
         operation: &'static str,
         status: &'static str,
@@ -61,6 +64,19 @@ pub enum ContainerError {
     Other(String),
 }
 
+/// What callers of runc look for, in front of our own words: containerd's shim takes a container that is "not running" for
+/// one that has ended already.
+fn known_words(operation: &str, status: &str) -> &'static str {
+    match (operation, status) {
+        ("kill" | "pause", _) => "container not running: ",
+        ("resume", _) => "container not paused: ",
+        ("exec in", "stopped") => "cannot exec in a stopped container: ",
+        ("start", "stopped") => "cannot start a container that has stopped: ",
+        ("start", "running" | "paused") => "cannot start an already running container: ",
+        _ => "",
+    }
+}
+
 impl ContainerError {
     /// An error of the file system, with what was being done.
     pub fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -72,5 +88,27 @@ impl ContainerError {
     pub fn call(call: impl Into<String>) -> impl FnOnce(Errno) -> Self {
         let call = call.into();
         move |errno| ContainerError::Call(CallError::new(call, errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_words_are_those_that_engines_know() {
+        let text = |operation, status| ContainerError::WrongState { operation, status }.to_string();
+        assert_eq!(
+            text("kill", "stopped"),
+            "container not running: cannot kill a container in the stopped state"
+        );
+        assert_eq!(
+            text("exec in", "stopped"),
+            "cannot exec in a stopped container: cannot exec in a container in the stopped state"
+        );
+        assert_eq!(
+            text("verify", "stopped"),
+            "cannot verify a container in the stopped state"
+        );
     }
 }

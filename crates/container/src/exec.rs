@@ -39,6 +39,7 @@ use crate::cgroup;
 use crate::cgroup_entry;
 use crate::create::{announce, home, send_descriptor};
 use crate::error::{ContainerError, Result};
+use crate::exec_cgroup::{self, SubCgroup};
 use crate::id::ContainerId;
 use crate::plan::{self, NAMESPACE_FILES};
 use crate::promise::Promise;
@@ -58,6 +59,8 @@ pub struct ExecOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// Descriptors after the three standard ones that the program is to get.
     pub preserved_descriptors: u32,
+    /// Cgroups below the container's to begin in, instead of the container's own.
+    pub cgroups: Vec<SubCgroup>,
     /// Begin although the container is paused: the process then waits with the others.
     pub ignore_paused: bool,
     /// The Linux security modules of this host.
@@ -274,8 +277,9 @@ fn begin(
     let (go, let_go) = pipe()?;
     let (pid_here, to_pid) = pipe()?;
     let score = plan.oom_score_adj;
+    let places = exec_cgroup::Places::of(record, &options.cgroups)?;
     let work = |is_in_cgroup: bool| {
-        let joined = join(record, init, namespaces, is_in_cgroup).and_then(|()| {
+        let joined = join(&places, init, namespaces, is_in_cgroup).and_then(|()| {
             let pid = gabion_sys::fork::fork_sibling(|| {
                 let failure = inside(plan, console, &go, &to_caller);
                 drop(report::write(&to_caller, &Report::Failed(failure)));
@@ -296,7 +300,11 @@ fn begin(
             }
         }
     };
-    let joiner = match cgroup_entry::existing(&record.cgroups) {
+    let existing = places
+        .are_the_containers()
+        .then(|| cgroup_entry::existing(&record.cgroups))
+        .flatten();
+    let joiner = match existing {
         Some(cgroup) => gabion_sys::fork::fork_into(cgroup.as_fd(), work),
         None => gabion_sys::fork::fork(|| work(false)),
     }
@@ -365,21 +373,19 @@ fn announce_exec(options: &ExecOptions, pid: Pid) -> Result<()> {
 }
 
 /// In the joiner: everything that can be left behind of the host is left behind.
-fn join(record: &Record, init: &OwnedFd, namespaces: &Joining, is_in_cgroup: bool) -> Result<()> {
+fn join(
+    places: &exec_cgroup::Places,
+    init: &OwnedFd,
+    namespaces: &Joining,
+    is_in_cgroup: bool,
+) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(ContainerError::call("prctl(PR_SET_PDEATHSIG)"))?;
     // Before any namespace: a process of the container must never be able to look into this one, which still
     // holds descriptors of the host (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).map_err(ContainerError::call("prctl(PR_SET_DUMPABLE)"))?;
-    let own = std::process::id().to_string();
-    let cgroups = if is_in_cgroup { &[][..] } else { &record.cgroups };
-    for cgroup in cgroups {
-        let path = cgroup.join("cgroup.procs");
-        match fs::write(&path, &own) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ContainerError::file("cannot join the cgroup", path)(error)),
-        }
+    if !is_in_cgroup {
+        places.join()?;
     }
     setns(init, namespaces.flags).map_err(ContainerError::call(format!(
         "setns(init, {:?})",

@@ -84,10 +84,6 @@ pub fn run_foreground(
             Err(error) => return Err(error),
         }
     }
-    if let Some(path) = &options.pid_file {
-        // It may be gone already, and names nobody any more.
-        drop(std::fs::remove_file(path));
-    }
     status
 }
 
@@ -111,12 +107,7 @@ pub fn exec_foreground(
     let executed = exec(root, id, admitted, &options)?;
     let relay = relay(console)?;
     started()?;
-    let status = wait(executed.pid(), &descriptor, relay);
-    if let Some(path) = &options.pid_file {
-        // It names nobody any more.
-        drop(std::fs::remove_file(path));
-    }
-    status
+    wait(executed.pid(), &descriptor, relay)
 }
 
 /// Has all signals come through a descriptor.

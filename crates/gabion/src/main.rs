@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 mod cli;
 mod commands;
@@ -101,7 +102,14 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return print::out(&error.render().to_string()).unwrap_or(ExitCode::FAILURE);
     }
+    let mut text = error.render().to_string();
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        // runc's words, which callers know.
+        text = format!("No help topic for '{name}'\n{text}");
+    }
     let (path, format) = cli::log_of_broken(arguments);
     let log = Log::open(path.as_deref(), format).unwrap_or_else(|_| Log::to_stderr(format));
-    Failure::Usage(error.render().to_string()).report(&log)
+    Failure::Usage(text).report(&log)
 }

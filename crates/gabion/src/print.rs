@@ -30,6 +30,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<ExitCode, Failure> {
     out(&indented(value, b"  ")?)
 }
 
+/// Prints a value as JSON in one line.
+pub(crate) fn line(value: &impl Serialize) -> Result<ExitCode, Failure> {
+    let text = serde_json::to_string(value).context("cannot write JSON")?;
+    out(&format!("{text}\n"))
+}
+
 /// A value as JSON with this indentation, ending in a line end.
 pub(crate) fn indented(value: &impl Serialize, indent: &[u8]) -> Result<String, Failure> {
     let mut bytes = Vec::new();

@@ -84,6 +84,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub preserve_fds: u32,
 
+    /// Begin in this cgroup below the container's
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    pub cgroup: Vec<String>,
+
+    // A process that is waited for is a child of this one either way.
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+
     /// Start it although the container is paused
     #[arg(long)]
     pub ignore_paused: bool,

@@ -53,7 +53,7 @@ impl FromStr for Signal {
         };
         signal::Signal::from_str(&format!("SIG{name}"))
             .map(|signal| Signal(signal as i32))
-            .map_err(|_| "there is no signal of this name".to_owned())
+            .map_err(|_| format!("unknown signal {text:?}: neither a name such as TERM nor a number"))
     }
 }
 

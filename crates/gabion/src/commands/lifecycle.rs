@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use gabion_baseline::facts::LsmFact;
 use gabion_container::{
     Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, StateRoot,
-    seal,
+    SubCgroup, seal,
 };
 use gabion_descent::Failure as DescentFailure;
 use gabion_ledger::{Operation, Verdict};
@@ -90,6 +90,7 @@ pub(crate) fn exec(options: &exec::Options, context: &Context<'_>) -> Result<Exi
 fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
     seal::ensure()?;
     seal::name_process()?;
+    check_preserved(0, options.preserve_fds)?;
     let (root, id) = place(&options.id, context)?;
     let record = root.read(&id)?;
     let effective = gabion_container::effective(&root, &id)?;
@@ -110,6 +111,11 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
         pid_file: absolute(&options.pid_file)?,
         pidfd_socket: absolute(&options.pidfd_socket)?,
         preserved_descriptors: options.preserve_fds,
+        cgroups: options
+            .cgroup
+            .iter()
+            .map(|text| SubCgroup::parse(text))
+            .collect::<Result<_, _>>()?,
         ignore_paused: options.ignore_paused,
         lsm: lsm.unwrap_or_default(),
     };
@@ -168,7 +174,7 @@ pub(crate) fn list(options: &list::Options, context: &Context<'_>) -> Result<Exi
         );
     }
     match options.format {
-        list::Format::Json => print::json(&entries),
+        list::Format::Json => print::line(&entries),
         list::Format::Table => print::out(&table(&entries)),
     }
 }
@@ -189,7 +195,7 @@ pub(crate) fn ps(options: &pause::Ps, context: &Context<'_>) -> Result<ExitCode,
     let (root, id) = place(&options.id, context)?;
     let pids = gabion_container::processes(&root, &id)?;
     if options.format == list::Format::Json {
-        return print::json(&pids);
+        return print::line(&pids);
     }
     let wanted = if options.options.is_empty() {
         vec!["-ef".to_owned()]
@@ -230,6 +236,21 @@ fn of_container(table: &str, pids: &[i32]) -> Result<String, Failure> {
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
+/// Descriptors that are to be handed on have to be the caller's: a number that is free could be taken by a file of our
+/// own, which closes when a program is executed and the caller's do not.
+fn check_preserved(after: u32, count: u32) -> Result<(), Failure> {
+    for index in 0..count {
+        let number = i32::try_from(u64::from(index) + u64::from(after) + 3)?;
+        if gabion_sys::process::closes_on_exec(number)? != Some(false) {
+            return Err(Failure::error(format!(
+                "please check that preserved-fd {index} (of {count}) is present: descriptor {number} was not handed to \
+                 gabion"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Judges a bundle, and gathers what building takes.
 fn prepare(
     id: &str,
@@ -240,6 +261,7 @@ fn prepare(
     // First of all, so that nothing is done twice.
     seal::ensure()?;
     seal::name_process()?;
+    check_preserved(gabion_container::listen_descriptors(), build.preserve_fds)?;
     let (root, id) = place(id, context)?;
     if root.of(&id).exists() {
         return Err(ContainerError::Exists(id.to_string()).into());
