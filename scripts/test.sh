@@ -65,10 +65,11 @@ if ! command -v cargo-deny >/dev/null && ! [ -x target/tools/bin/cargo-deny ]; t
 fi
 PATH="$PATH:$PWD/target/tools/bin"
 part deny cargo deny --all-features check bans licenses sources
-part scripts shellcheck scripts/*.sh bench/run.sh .ci/run
+part scripts shellcheck scripts/*.sh bench/*.sh .ci/run
 part static scripts/check-static.sh "$GABION"
 part static-shim scripts/check-static.sh "$(dirname "$GABION")/containerd-shim-gabion-v2"
 part links scripts/check-links.sh
+part cves scripts/check-cves.sh
 part rules scripts/rules.sh --check
 part unit cargo test --workspace --locked --no-fail-fast --exclude gabion-integration -- --show-output
 part end-to-end env GABION="$GABION" cargo test --locked --no-fail-fast -p gabion-integration -- --show-output

@@ -240,7 +240,7 @@ fn every_attack_that_is_a_test_of_its_own_is_documented_and_there() {
         );
         count += 1;
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
 
 /// The control: what the attacks are changes of runs, and what an ordinary volume has in it can be read.
@@ -358,6 +358,38 @@ fn a_source_that_is_exchanged_for_another_directory_is_found_or_is_the_one_that_
         "never",
     );
     assert!(ran + mismatched > 0, "{ran} ran, {mismatched} were found");
+}
+
+/// Documented in attacks/race-destination-for-a-link.md.
+#[test]
+fn cve_2021_30465_a_destination_that_is_exchanged_for_a_link_leads_nowhere_outside() {
+    let canary = tempfile::tempdir().unwrap();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let inside = canary.path().to_owned();
+    let [ran, refused, mismatched] = raced(
+        &|top, container| {
+            let volume = top.join("volume");
+            fs::create_dir_all(volume.join("x")).unwrap();
+            let climbing = format!("../../../../../../../../../..{}", inside.display());
+            symlink(climbing, volume.join("link")).unwrap();
+            edit_array(&mut container.config, "/mounts", |mounts| {
+                mounts.push(json!({"destination": "/shared", "type": "bind", "source": volume,
+                    "options": ["rbind", "rprivate", "nosuid", "nodev"]}));
+                mounts.push(
+                    json!({"destination": "/shared/x/below", "type": "tmpfs", "source": "tmpfs",
+                    "options": ["nosuid", "nodev"]}),
+                );
+            });
+            (volume.join("x"), volume.join("link"))
+        },
+        "never",
+    );
+    // Nothing was made there, and nothing is mounted there (CVE-2024-45310 made empty directories).
+    assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 0);
+    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let name = canary.path().to_str().unwrap();
+    assert!(!before.contains(name) && !after.contains(name));
+    assert!(ran + refused + mismatched <= 60);
 }
 
 /// Documented in attacks/hook-that-mounts.md, hook-that-unmounts.md, hook-that-changes-a-node.md.

@@ -523,6 +523,38 @@ fn v_10_a_mount_that_would_be_seen_on_the_host_is_found() {
     );
 }
 
+/// CVE-2025-52565: something else than the container's own terminal in the place of /dev/console.
+#[test]
+fn v_10_a_console_that_is_no_terminal_of_the_containers_is_found() {
+    let with_terminal = |container: &mut Container<'_>| {
+        let path = container.bundle.join("console.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // It keeps what it is sent: without a master the terminal would be hung up.
+        std::thread::spawn(move || {
+            let streams: Vec<_> = listener.incoming().take(1).collect();
+            std::thread::sleep(std::time::Duration::from_secs(20));
+            drop(streams);
+        });
+        container.config["process"]["terminal"] = json!(true);
+        container.arguments = vec!["--console-socket".into(), path.into()];
+    };
+    assert_tampering_is_found(
+        &with_terminal,
+        &|pid| {
+            let script = "umount /dev/console && mount -o bind /dev/null /dev/console";
+            inside(pid, &["sh", "-c", script]);
+        },
+        "V-10",
+        "what is mounted at \"/dev/console\" is no terminal of the container's own devpts",
+    );
+    assert_tampering_is_found(
+        &with_terminal,
+        &|pid| inside(pid, &["umount", "/dev/console"]),
+        "V-10",
+        "no terminal is mounted at \"/dev/console\"",
+    );
+}
+
 #[test]
 fn v_10_restrictions_that_were_never_set_are_found() {
     assert_lie_is_found(&with_data, &["mount_setattr"], "V-10", " is not ");
