@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    check, create, delete, events, exec, explain, features, kill, list, pause, policy, run, spec, start,
-    state, update, verify,
+    check, create, delete, doctor, events, exec, explain, features, install, kill, list, manual, pause,
+    policy, run, spec, start, state, update, verify,
 };
 
 /// The version of gabion.
@@ -138,6 +138,11 @@ pub(crate) enum Command {
     Update(update::Options),
     Events(events::Options),
     Verify(verify::Options),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
+    Doctor(doctor::Options),
+    #[command(hide = true)]
+    Manual(manual::Options),
     Spec(spec::Options),
     Features(features::Options),
     Check(check::Options),

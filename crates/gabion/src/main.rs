@@ -71,7 +71,9 @@ fn trampoline() -> Option<ExitCode> {
 }
 
 fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    use commands::{check, events, explain, features, lifecycle, policy, spec, update, verify};
+    use commands::{
+        check, doctor, events, explain, features, install, lifecycle, manual, policy, spec, update, verify,
+    };
     match command {
         None => print::out(&cli::help()),
         Some(Command::Create(options)) => lifecycle::create(&options, context),
@@ -86,6 +88,10 @@ fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(Command::Resume(options)) => lifecycle::resume(&options, context),
         Some(Command::Ps(options)) => lifecycle::ps(&options, context),
         Some(Command::Verify(options)) => verify::run(&options, context),
+        Some(Command::Install(options)) => install::install(&options),
+        Some(Command::Uninstall(options)) => install::uninstall(&options),
+        Some(Command::Doctor(options)) => doctor::run(&options, context),
+        Some(Command::Manual(options)) => manual::run(&options),
         Some(Command::Update(options)) => update::run(&options, context),
         Some(Command::Events(options)) => events::run(&options, context),
         Some(Command::Spec(options)) => spec::run(&options),

@@ -3,13 +3,16 @@
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod features;
+pub(crate) mod install;
 pub(crate) mod kill;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
+pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod policy;
 pub(crate) mod run;
