@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 # What `gabion --version` says it was built from.
 export GABION_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
-.PHONY: build demo test conformance bench rules install uninstall prerequisites help
+.PHONY: build demo test conformance bench rules install uninstall deb prerequisites help
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -48,7 +48,18 @@ install: build ## into PREFIX (default /usr/local)
 	ln -sf gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
 	install -D -m 0755 $(SHIM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2
 	ln -sf containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2
+	rm -rf $(RELEASE)/manual && $(GABION) manual $(RELEASE)/manual
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 0644 $(RELEASE)/manual/man/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 0644 $(RELEASE)/manual/bash-completion/gabion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gabion
+	install -D -m 0644 $(RELEASE)/manual/zsh/_gabion $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_gabion
+	install -D -m 0644 $(RELEASE)/manual/fish/gabion.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/gabion.fish
+
+deb: build ## a Debian package below target/debian
+	@GABION=$(abspath $(GABION)) scripts/deb.sh
 
 uninstall: ## what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
 	rm -f $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/gabion.8 $(DESTDIR)$(PREFIX)/share/man/man8/gabion-*.8
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gabion $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_gabion
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/gabion.fish

@@ -36,6 +36,7 @@ if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need catatonit command -v catatonit
     need iptables command -v iptables
     need uidmap command -v newuidmap
+    need kubernetes-client command -v kubectl
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -76,6 +76,7 @@ part end-to-end env GABION="$GABION" cargo test --locked --no-fail-fast -p gabio
 part end-to-end-cgroup2 in_cgroup2 env GABION="$GABION" cargo test --locked --no-fail-fast -p gabion-integration -- --show-output
 part conformance-hybrid scripts/conformance.sh
 part conformance-cgroup2 in_cgroup2 scripts/conformance.sh
+part kubernetes-manifests python3 -B integration/kubernetes/check.py
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi
 part demo scripts/demo.sh
 
