@@ -96,6 +96,63 @@ pub struct Facts {
     pub entrypoint: Fact<EntrypointFact>,
     /// How the host as a whole is set up.
     pub host: Fact<HostFact>,
+    /// Who calls, as far as the node knows.
+    pub caller: Fact<CallerFact>,
+}
+
+/// A container engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Engine {
+    Docker,
+    /// `ctr`, nerdctl and other clients of containerd's own interface.
+    Containerd,
+    /// containerd, asked by a kubelet or another client of its CRI.
+    ContainerdCri,
+    Podman,
+    CriO,
+    Buildkit,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Engine; 6] = [
+        Engine::Docker,
+        Engine::Containerd,
+        Engine::ContainerdCri,
+        Engine::Podman,
+        Engine::CriO,
+        Engine::Buildkit,
+    ];
+
+    /// The name in policies and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Docker => "docker",
+            Engine::Containerd => "containerd",
+            Engine::ContainerdCri => "containerd-cri",
+            Engine::Podman => "podman",
+            Engine::CriO => "cri-o",
+            Engine::Buildkit => "buildkit",
+        }
+    }
+}
+
+/// Who calls, as far as the node knows.
+///
+/// The engine is known by the program that calls and by the place of the bundle it made, never by what the bundle says:
+/// Docker since 24 lets every user of its API set any annotation. Namespace and image are known only where the engine
+/// writes them itself, over whatever a user asked for: containerd's CRI does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerFact {
+    /// The engine; `None` if it is none that is known.
+    pub engine: Option<Engine>,
+    /// The Kubernetes namespace of the pod.
+    pub namespace: Option<String>,
+    /// The digest of the image, `sha256:…`, where it was asked for by digest.
+    pub image: Option<String>,
+    /// The bundle's directory, after links were followed.
+    pub bundle: Option<String>,
 }
 
 /// Flags of the mount that the rootfs is on (statvfs(3)).

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::change::Change;
+use crate::waiver::WaiverUse;
 
 /// What was done about a violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,6 +37,9 @@ pub struct Finding {
     /// True if the rule could not be decided because a fact of the host is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
+    /// The waiver by which it is tolerated, or the one that is over and would have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiver: Option<WaiverUse>,
     /// What was added, for [`Action::Harden`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,

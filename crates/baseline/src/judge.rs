@@ -13,6 +13,8 @@ use crate::policy::Policy;
 use crate::profile::{Level, Profile};
 use crate::rule::{Case, Rule, Violation, Violations};
 use crate::rules;
+use crate::site_rule::{self, Input, SiteRule};
+use crate::waiver;
 
 /// What is to be done with the bundle if it is admitted.
 #[derive(Debug, Clone)]
@@ -185,10 +187,23 @@ impl Operation {
 
 /// The groups of facts that the rules in force under a policy ask for.
 pub fn wanted_facts(policy: &Policy, operation: &Operation) -> BTreeSet<FactKind> {
-    rules::all()
+    let mut wanted: BTreeSet<FactKind> = rules::all()
         .filter(|rule| !policy.is_off(rule) && operation.concerns(rule))
         .flat_map(|rule| rule.facts.iter().copied())
-        .collect()
+        .collect();
+    if !policy.waivers.is_empty() {
+        wanted.insert(FactKind::Caller);
+    }
+    if policy.site_rules.iter().any(|rule| rule.expression.wants_facts()) {
+        wanted.extend([
+            FactKind::Caller,
+            FactKind::Kernel,
+            FactKind::Cgroup,
+            FactKind::Lsm,
+            FactKind::Mounts,
+        ]);
+    }
+    wanted
 }
 
 /// Judges an allegation.
@@ -216,14 +231,22 @@ pub fn judge(
         if policy.is_off(rule) || !operation.concerns(rule) {
             continue;
         }
+        // scripts/mutation.sh takes one rule away in the crate's own tests, and looks which of them notice.
+        #[cfg(test)]
+        if std::env::var_os("GABION_TEST_WITHOUT_RULE").is_some_and(|id| id == rule.id) {
+            continue;
+        }
         let mut violations = Violations::default();
         (rule.check)(&case, &mut violations);
         findings.extend(
             violations
                 .list
                 .into_iter()
-                .filter_map(|violation| finding(rule, violation, policy, operation)),
+                .filter_map(|violation| finding(rule, violation, &case)),
         );
+    }
+    if !policy.site_rules.is_empty() && !matches!(operation, Operation::Host) {
+        findings.extend(of_the_site(allegation.document(), &case));
     }
     if findings.iter().any(|finding| finding.action == Action::Deny) {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.action));
@@ -255,12 +278,74 @@ pub fn judge(
     })))
 }
 
+/// What the site's own rules find.
+fn of_the_site(document: &Value, case: &Case<'_>) -> Vec<Finding> {
+    let policy = case.policy;
+    let in_force = |rule: &&SiteRule| rule.levels.of(policy.profile) != Level::Off;
+    let mut rules = policy.site_rules.iter().filter(in_force).peekable();
+    if rules.peek().is_none() {
+        return Vec::new();
+    }
+    let spec = Input::of(document);
+    let facts = Input::of(&site_rule::facts(case.facts));
+    let offline = matches!(case.operation, Operation::Check { offline: true });
+    let finding = |rule: &SiteRule| {
+        let why = rule.expression.violated(&spec, &facts)?;
+        let waiver = waiver::find(
+            &policy.waivers,
+            policy.today,
+            case.facts.caller.known(),
+            &rule.id,
+            None,
+        );
+        // What needs facts of a host that is not this one cannot be decided, as with the built-in rules.
+        let undecided = offline && !why.is_empty() && rule.expression.wants_facts();
+        let action = match rule.levels.of(policy.profile) {
+            Level::Deny | Level::Harden
+                if !undecided && waiver.as_ref().is_none_or(|waiver| waiver.expired) =>
+            {
+                Action::Deny
+            }
+            _ => Action::Audit,
+        };
+        Some(Finding {
+            rule: rule.id.clone(),
+            action,
+            pointer: rule.field.clone(),
+            found: if why.is_empty() {
+                rule.message.clone()
+            } else {
+                format!("{} ({why})", rule.message)
+            },
+            accepted: rule.remedy.clone(),
+            stops: Vec::new(),
+            references: vec![rule.origin.clone()],
+            undecided,
+            waiver,
+            changes: Vec::new(),
+        })
+    };
+    rules.filter_map(finding).collect()
+}
+
 /// Gives a violation its action.
-fn finding(rule: &Rule, violation: Violation, policy: &Policy, operation: &Operation) -> Option<Finding> {
+fn finding(rule: &Rule, violation: Violation, case: &Case<'_>) -> Option<Finding> {
+    let (policy, operation) = (case.policy, case.operation);
     let built_in = violation.levels.unwrap_or(rule.levels).of(policy.profile);
     let level = policy.level(rule, violation.sub_key.as_deref(), built_in);
     let offline = matches!(operation, Operation::Check { offline: true });
+    let waiver = match level {
+        Level::Deny | Level::Harden if !rule.is_immutable() && !policy.waivers.is_empty() => waiver::find(
+            &policy.waivers,
+            policy.today,
+            case.facts.caller.known(),
+            rule.id,
+            violation.sub_key.as_deref(),
+        ),
+        _ => None,
+    };
     let (action, changes) = match level {
+        _ if waiver.as_ref().is_some_and(|waiver| !waiver.expired) => (Action::Audit, Vec::new()),
         Level::Off => return None,
         Level::Audit => (Action::Audit, Vec::new()),
         // What cannot be decided cannot be relied upon: refused where it is to run, reported where the
@@ -283,6 +368,7 @@ fn finding(rule: &Rule, violation: Violation, policy: &Policy, operation: &Opera
         stops: rule.stops.to_vec(),
         references: rule.references(),
         undecided: violation.undecided,
+        waiver,
         changes,
     })
 }

@@ -31,6 +31,8 @@ pub mod profile;
 pub mod report;
 pub mod rule;
 pub mod rules;
+pub mod site_rule;
+pub mod waiver;
 
 pub use allegation::{Allegation, AllegationError};
 pub use config::Config;

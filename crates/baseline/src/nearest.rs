@@ -1,13 +1,16 @@
 //! "Did you mean": the known word nearest to one that was mistyped.
 
 /// The known word that is nearest to `word` in the number of letters to change (Levenshtein's distance, ASCII
-/// case ignored), if one is near enough for a slip of the finger: a third of its letters, at least one.
+/// case ignored), if one is near enough for a slip of the finger: a third of its letters, at least one, or two
+/// (as many as two swapped letters cost) if it has five or more.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     known
         .into_iter()
         .map(|candidate| (distance(&word, &candidate.to_ascii_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.len() / 3).max(1 + usize::from(candidate.len() > 4))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::profile::{Level, Profile};
 use crate::rule::Rule;
+use crate::site_rule::SiteRule;
+use crate::waiver::{Day, Waiver};
 
 /// Makes the default seccomp profile, as the value of `linux.seccomp`, for a bounding set.
 pub type DefaultSeccomp = fn(&[String]) -> Value;
@@ -29,6 +31,12 @@ pub struct Policy {
     pub hooks: Vec<HookPermit>,
     /// The default of `linux.resources.pids.limit`, in tasks.
     pub pids_limit: i64,
+    /// Violations that are tolerated for a while.
+    pub waivers: Vec<Waiver>,
+    /// Rules of the site's own.
+    pub site_rules: Vec<SiteRule>,
+    /// The date, for waivers. Judgement reads no clock: without it no waiver applies.
+    pub today: Option<Day>,
     /// Makes the default seccomp profile.
     pub default_seccomp: DefaultSeccomp,
 }
@@ -55,6 +63,9 @@ impl Policy {
             engine_roots: strings(&ENGINE_ROOTS),
             hooks: Vec::new(),
             pids_limit: 4096,
+            waivers: Vec::new(),
+            site_rules: Vec::new(),
+            today: None,
             default_seccomp,
         }
     }

@@ -19,6 +19,20 @@
 //! [limits]
 //! pids = 4096
 //!
+//! [[waiver]]
+//! rule = "CAP-03:NET_ADMIN"
+//! owner = "net team"
+//! reason = "the router sets routes in its own namespace"
+//! expires = 2027-01-31
+//! match = { engine = "containerd-cri", namespace = "kube-system" }
+//!
+//! [[rule]]
+//! id = "SITE-01"
+//! expression = "spec.process.args[0] != \"/bin/sh\""
+//! message = "a shell is started"
+//! remedy = "start the program itself"
+//! level = { baseline = "audit", restricted = "deny" }
+//!
 //! [ledger]
 //! path = "/var/log/gabion/decisions.jsonl"
 //! required = true
@@ -38,10 +52,15 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::facts::Engine;
 use crate::nearest::nearest;
 use crate::policy::{DefaultSeccomp, HookPermit, Policy};
-use crate::profile::{Level, Profile};
+use crate::profile::{Level, Levels, Profile};
+use crate::rule::Rule;
 use crate::rules;
+use crate::rules::sub_keys::{self, SubKeys};
+use crate::site_rule::{Expression, SiteRule};
+use crate::waiver::{Day, Scope, Waiver};
 
 /// What a site decided.
 #[derive(Debug, Clone)]
@@ -53,6 +72,8 @@ pub struct Site {
     /// Where each decision was written: `profile`, the ids of rules, `limits.pids`, `ledger.path` and so on, each
     /// with a place such as `/etc/gabion/policy.toml, line 3 column 1`. What is not there is built in.
     pub origins: BTreeMap<String, String>,
+    /// Waivers for rules of the site's own: the place, and the id that has to be there once all files are read.
+    waived_site_rules: Vec<(usize, usize, String)>,
 }
 
 /// `[ledger]`.
@@ -103,6 +124,7 @@ impl Site {
             policy: Policy::builtin(Profile::Baseline, default_seccomp),
             ledger: LedgerSettings::default(),
             origins: BTreeMap::new(),
+            waived_site_rules: Vec::new(),
         }
     }
 
@@ -113,18 +135,37 @@ impl Site {
     /// wrong type or out of range, a rule whose level cannot be changed.
     pub fn read(files: &[PolicyText], default_seccomp: DefaultSeccomp) -> Result<Self, PolicyError> {
         let mut site = Site::builtin(default_seccomp);
-        for file in files {
+        for (number, file) in files.iter().enumerate() {
             Reader {
                 file,
+                number,
                 site: &mut site,
             }
             .file()?;
+        }
+        // A rule may be in a later file than its waiver.
+        for (file, offset, rule) in std::mem::take(&mut site.waived_site_rules) {
+            if !site.policy.site_rules.iter().any(|known| known.id == rule) {
+                let near = nearest(
+                    &rule,
+                    site.policy.site_rules.iter().map(|known| known.id.as_str()),
+                );
+                let what = format!("there is no rule {rule:?}{}", hint(near));
+                if let Some(file) = files.get(file) {
+                    return Err(Reader {
+                        file,
+                        number: 0,
+                        site: &mut site.clone(),
+                    }
+                    .error(offset, what));
+                }
+            }
         }
         Ok(site)
     }
 }
 
-const KEYS: [&str; 5] = ["profile", "rules", "allow", "limits", "ledger"];
+const KEYS: [&str; 7] = ["profile", "rules", "allow", "limits", "ledger", "waiver", "rule"];
 const HOOK_POINTS: [&str; 6] = [
     "prestart",
     "createRuntime",
@@ -145,6 +186,7 @@ type Outcome<T = ()> = Result<T, PolicyError>;
 /// Reads one file into the site.
 struct Reader<'a> {
     file: &'a PolicyText,
+    number: usize,
     site: &'a mut Site,
 }
 
@@ -165,12 +207,26 @@ impl Reader<'_> {
                 "allow" => self.allow(self.table(key, value)?)?,
                 "limits" => self.limits(self.table(key, value)?)?,
                 "ledger" => self.ledger(self.table(key, value)?)?,
-                "waiver" | "waivers" => {
-                    return Err(self.at(
-                        key,
-                        "waivers are not supported by this version of gabion; \
-                         give the rule, or one value of it, a level under [rules]",
-                    ));
+                "waiver" => {
+                    for entry in self.array(key, value)? {
+                        let waiver = self.waiver(key, entry)?;
+                        self.site.policy.waivers.push(waiver);
+                    }
+                }
+                "rule" => {
+                    for entry in self.array(key, value)? {
+                        let rule = self.site_rule(key, entry)?;
+                        if self
+                            .site
+                            .policy
+                            .site_rules
+                            .iter()
+                            .any(|known| known.id == rule.id)
+                        {
+                            return Err(self.at(entry, format!("there are two rules {:?}", rule.id)));
+                        }
+                        self.site.policy.site_rules.push(rule);
+                    }
                 }
                 _ => return Err(self.unknown(key, "", &KEYS)),
             }
@@ -181,17 +237,7 @@ impl Reader<'_> {
     fn rules(&mut self, table: &DeTable<'_>) -> Outcome {
         for (key, value) in table {
             let id = &**key.get_ref();
-            let (rule_id, sub_key) = match id.split_once(':') {
-                Some((rule_id, sub_key)) => (rule_id, Some(sub_key)),
-                None => (id, None),
-            };
-            let Some(rule) = rules::all().find(|rule| rule.id == rule_id) else {
-                let near = nearest(rule_id, rules::all().map(|rule| rule.id));
-                return Err(self.at(key, format!("there is no rule {rule_id:?}{}", hint(near))));
-            };
-            if sub_key.is_some_and(str::is_empty) {
-                return Err(self.at(key, format!("{id:?} names no value after the colon")));
-            }
+            let rule = self.rule_of(key, id)?;
             if rule.is_immutable() {
                 let what =
                     "guards the runtime itself and is denied in every profile; its level cannot be changed";
@@ -212,6 +258,247 @@ impl Reader<'_> {
             self.origin(id, key);
         }
         Ok(())
+    }
+
+    /// The rule that an id is of, with its value if there is one.
+    fn rule_of<T>(&self, place: &Spanned<T>, id: &str) -> Outcome<&'static Rule> {
+        let (rule_id, sub_key) = match id.split_once(':') {
+            Some((rule_id, sub_key)) => (rule_id, Some(sub_key)),
+            None => (id, None),
+        };
+        let Some(rule) = rules::all().find(|rule| rule.id == rule_id) else {
+            let near = nearest(rule_id, rules::all().map(|rule| rule.id));
+            return Err(self.at(place, format!("there is no rule {rule_id:?}{}", hint(near))));
+        };
+        match sub_key {
+            Some("") => Err(self.at(place, format!("{id:?} names no value after the colon"))),
+            Some(sub_key) => match sub_keys::check(rule.id, sub_key) {
+                Ok(()) => Ok(rule),
+                Err(why) => Err(self.at(place, why)),
+            },
+            None => Ok(rule),
+        }
+    }
+
+    fn waiver(&mut self, key: &Key<'_>, entry: &Node<'_>) -> Outcome<Waiver> {
+        let mut own_rule = None;
+        let (mut rule, mut owner, mut reason, mut expires, mut scope) = (None, None, None, None, None);
+        for (name, value) in self.table(key, entry)? {
+            match &**name.get_ref() {
+                "rule" => {
+                    let id = self.string(name, value)?;
+                    if id.starts_with("SITE-") {
+                        own_rule = Some((value.span().start, id.to_owned()));
+                        rule = Some(id.to_owned());
+                        continue;
+                    }
+                    let found = self.rule_of(value, id)?;
+                    if found.is_immutable() {
+                        let what =
+                            "guards the runtime itself and is denied in every profile; it cannot be waived";
+                        return Err(self.at(value, format!("{} {what}", found.id)));
+                    }
+                    if !id.contains(':')
+                        && matches!(sub_keys::of(found.id), SubKeys::Capability | SubKeys::Path(_))
+                    {
+                        let what =
+                            "has a value for each of what it is about; a waiver names one of them, as in";
+                        let example = match sub_keys::of(found.id) {
+                            SubKeys::Capability => "NET_ADMIN",
+                            _ => "/dev/fuse",
+                        };
+                        return Err(self.at(value, format!("{} {what} \"{}:{example}\"", found.id, found.id)));
+                    }
+                    rule = Some(id.to_owned());
+                }
+                "owner" => owner = Some(self.text(name, value)?),
+                "reason" => reason = Some(self.text(name, value)?),
+                "expires" => expires = Some(self.day(value)?),
+                "match" => scope = Some(self.scope(name, value)?),
+                _ => {
+                    return Err(self.unknown(
+                        name,
+                        "waiver.",
+                        &["rule", "owner", "reason", "expires", "match"],
+                    ));
+                }
+            }
+        }
+        if let Some((offset, id)) = own_rule {
+            let file = self.number;
+            self.site.waived_site_rules.push((file, offset, id));
+        }
+        let missing = |name: &str| self.at(entry, format!("a waiver needs {name}"));
+        let PolicyError {
+            file, line, column, ..
+        } = self.at(entry, "");
+        Ok(Waiver {
+            rule: rule.ok_or_else(|| missing("rule, such as \"CAP-03:NET_ADMIN\""))?,
+            owner: owner.ok_or_else(|| missing("owner: who answers for it"))?,
+            reason: reason.ok_or_else(|| missing("reason: why it has to be"))?,
+            expires: expires.ok_or_else(|| missing("expires, a date such as 2027-01-31"))?,
+            scope: scope
+                .ok_or_else(|| missing("match, such as { engine = \"docker\" }: the containers it is for"))?,
+            origin: format!("{file}, line {line} column {column}"),
+        })
+    }
+
+    fn site_rule(&self, key: &Key<'_>, entry: &Node<'_>) -> Outcome<SiteRule> {
+        let (mut id, mut expression, mut message, mut remedy, mut field) =
+            (None, None, None, None, String::new());
+        let mut levels = None;
+        for (name, value) in self.table(key, entry)? {
+            match &**name.get_ref() {
+                "id" => {
+                    let text = self.string(name, value)?;
+                    let plain = text.strip_prefix("SITE-").is_some_and(|rest| {
+                        (1..=40).contains(&rest.len())
+                            && rest.bytes().all(|byte| {
+                                byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-'
+                            })
+                    });
+                    if !plain {
+                        let what = "is no id of a site's rule: SITE- and capital letters, digits or dashes, as SITE-01";
+                        return Err(self.at(value, format!("{text:?} {what}")));
+                    }
+                    id = Some(text.to_owned());
+                }
+                "expression" => {
+                    let text = self.string(name, value)?;
+                    expression = Some(Expression::compile(text).map_err(|why| self.at(value, why))?);
+                }
+                "message" => message = Some(self.text(name, value)?),
+                "remedy" => remedy = Some(self.text(name, value)?),
+                "field" => {
+                    let text = self.string(name, value)?;
+                    if !text.starts_with('/') {
+                        return Err(self.at(
+                            value,
+                            format!("{text:?} is no JSON pointer, such as /process/user/uid"),
+                        ));
+                    }
+                    field = text.to_owned();
+                }
+                "level" => levels = Some(self.site_levels(name, value)?),
+                _ => {
+                    let known = ["id", "expression", "message", "remedy", "field", "level"];
+                    return Err(self.unknown(name, "rule.", &known));
+                }
+            }
+        }
+        let missing = |name: &str| self.at(entry, format!("a rule needs {name}"));
+        let PolicyError {
+            file, line, column, ..
+        } = self.at(entry, "");
+        Ok(SiteRule {
+            id: id.ok_or_else(|| missing("id, such as \"SITE-01\""))?,
+            expression: expression.ok_or_else(|| missing("expression: what has to be so"))?,
+            message: message.ok_or_else(|| missing("message: what is told when it is not so"))?,
+            remedy: remedy.ok_or_else(|| missing("remedy: what to do then"))?,
+            field,
+            levels: levels.ok_or_else(|| missing("level, such as \"deny\""))?,
+            origin: format!("{file}, line {line} column {column}"),
+        })
+    }
+
+    /// One level for all profiles, or a table with one for each.
+    fn site_levels(&self, key: &Key<'_>, value: &Node<'_>) -> Outcome<Levels> {
+        let one = |value: &Node<'_>, name: &str| match level(name) {
+            Some(Level::Harden) | None => Err(self.at(
+                value,
+                format!("{name:?} is no level of a site's rule; the levels are off, audit, deny"),
+            )),
+            Some(level) => Ok(level),
+        };
+        if let DeValue::String(name) = value.get_ref() {
+            let level = one(value, name)?;
+            return Ok(Levels::new(level, level, level));
+        }
+        let mut levels = Levels::new(Level::Off, Level::Off, Level::Off);
+        for (name, value) in self.table(key, value)? {
+            let level = one(value, self.string(name, value)?)?;
+            match &**name.get_ref() {
+                "privileged" => levels.privileged = level,
+                "baseline" => levels.baseline = level,
+                "restricted" => levels.restricted = level,
+                _ => {
+                    return Err(self.unknown(name, "rule.level.", &["privileged", "baseline", "restricted"]));
+                }
+            }
+        }
+        Ok(levels)
+    }
+
+    fn scope(&self, key: &Key<'_>, value: &Node<'_>) -> Outcome<Scope> {
+        let mut scope = Scope::default();
+        for (name, value) in self.table(key, value)? {
+            match &**name.get_ref() {
+                "engine" => {
+                    let text = self.string(name, value)?;
+                    let engine = Engine::ALL.into_iter().find(|engine| engine.name() == text);
+                    scope.engine = Some(engine.ok_or_else(|| {
+                        let known = Engine::ALL.map(Engine::name);
+                        let near = hint(nearest(text, known));
+                        self.at(
+                            value,
+                            format!("{text:?} is no engine{near}; known are {}", known.join(", ")),
+                        )
+                    })?);
+                }
+                "namespace" => scope.namespace = Some(self.text(name, value)?),
+                "image" => {
+                    let text = self.string(name, value)?;
+                    let digest = text.strip_prefix("sha256:").is_some_and(|hex| {
+                        hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+                    });
+                    if !digest {
+                        return Err(self.at(
+                            value,
+                            format!("{text:?} is no digest; write sha256: and 64 digits of it"),
+                        ));
+                    }
+                    scope.image = Some(text.to_owned());
+                }
+                "bundle" => scope.bundle = Some(self.path(name, value)?),
+                "annotation" | "annotations" => {
+                    let what = "a waiver matches nothing that a workload can write, and so no annotation";
+                    return Err(self.at(name, what));
+                }
+                _ => {
+                    return Err(self.unknown(
+                        name,
+                        "waiver.match.",
+                        &["engine", "namespace", "image", "bundle"],
+                    ));
+                }
+            }
+        }
+        if scope == Scope::default() {
+            let what = "match is empty; a waiver is for some containers. What holds for all is a level under [rules]";
+            return Err(self.at(value, what));
+        }
+        Ok(scope)
+    }
+
+    /// A string that says something.
+    fn text(&self, key: &Key<'_>, value: &Node<'_>) -> Outcome<String> {
+        let text = self.string(key, value)?;
+        if text.trim().is_empty() {
+            return Err(self.at(value, format!("{:?} is empty", key.get_ref())));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn day(&self, value: &Node<'_>) -> Outcome<Day> {
+        let day = match value.get_ref() {
+            DeValue::Datetime(datetime) => datetime
+                .date
+                .filter(|_| datetime.time.is_none())
+                .and_then(|date| Day::new(date.year, date.month, date.day)),
+            DeValue::String(text) => Day::parse(text),
+            _ => None,
+        };
+        day.ok_or_else(|| self.at(value, "expires is a day, such as 2027-01-31"))
     }
 
     fn allow(&mut self, table: &DeTable<'_>) -> Outcome {
@@ -466,7 +753,7 @@ mod tests {
 profile = "restricted"
 [rules]
 "CAP-01" = "deny"
-"CAP-01:X" = "audit"
+"CAP-03:BPF" = "audit"
 [allow]
 devices = ["/dev/fuse", "/dev/fuse"]
 engine-roots = ["/srv/volumes/*"]
@@ -487,7 +774,7 @@ required = false
         assert_eq!(site.policy.profile, Profile::Restricted);
         let levels = [
             ("CAP-01".to_owned(), Level::Deny),
-            ("CAP-01:X".to_owned(), Level::Audit),
+            ("CAP-03:BPF".to_owned(), Level::Audit),
         ];
         assert_eq!(site.policy.levels, BTreeMap::from(levels));
         assert_eq!(site.policy.devices, ["/dev/fuse"]);
@@ -517,7 +804,7 @@ required = false
             }
         );
         assert_eq!(site.origins["profile"], "0.toml, line 2 column 1");
-        assert_eq!(site.origins["CAP-01:X"], "0.toml, line 5 column 1");
+        assert_eq!(site.origins["CAP-03:BPF"], "0.toml, line 5 column 1");
         assert_eq!(site.origins["ledger.required"], "0.toml, line 20 column 1");
     }
 
@@ -545,7 +832,7 @@ required = false
             ),
             (
                 "# ü\n  zebra = 1",
-                "0.toml, line 2 column 3: there is no key \"zebra\"; known are profile, rules, allow, limits, ledger",
+                "0.toml, line 2 column 3: there is no key \"zebra\"; known are profile, rules, allow, limits, ledger, waiver, rule",
             ),
             (
                 "[allow]\ndevice = []",
@@ -648,16 +935,6 @@ required = false
     }
 
     #[test]
-    fn waivers_are_refused_in_words() {
-        for text in ["[[waiver]]\nrule = \"CAP-03\"", "waiver = 1", "[waivers]"] {
-            assert!(
-                error(text).contains("waivers are not supported by this version of gabion"),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
     fn a_value_of_the_wrong_type_or_out_of_range_is_an_error() {
         let cases = [
             (
@@ -751,5 +1028,185 @@ required = false
         assert_eq!((error.file.as_str(), error.line), ("1.toml", 2));
         let error = read(&["profile = \"baseline\"\nprofile = \"privileged\"\n"]).unwrap_err();
         assert_eq!(error.line, 2);
+    }
+
+    const WAIVER: &str = "[[waiver]]\nrule = \"CAP-03:NET_ADMIN\"\nowner = \"net\"\nreason = \"routes\"\nexpires = 2027-01-31\n";
+
+    #[test]
+    fn a_waiver_has_a_rule_an_owner_a_reason_an_end_and_a_scope() {
+        let site = read(&[&format!(
+            "{WAIVER}match = {{ engine = \"containerd-cri\", namespace = \"a\" }}"
+        )])
+        .unwrap();
+        let [waiver] = &site.policy.waivers[..] else {
+            panic!()
+        };
+        assert_eq!(
+            (
+                waiver.rule.as_str(),
+                waiver.expires.to_string(),
+                waiver.origin.as_str()
+            ),
+            (
+                "CAP-03:NET_ADMIN",
+                "2027-01-31".to_owned(),
+                "0.toml, line 1 column 1"
+            )
+        );
+        assert_eq!(waiver.scope.to_string(), "engine containerd-cri, namespace a");
+        assert!(site.policy.levels.is_empty() && site.policy.today.is_none());
+    }
+
+    #[test]
+    fn a_waiver_that_is_too_wide_or_incomplete_or_misspelt_is_none() {
+        let of = |lines: &str| error(&format!("[[waiver]]\n{lines}"));
+        for (lines, expected) in [
+            (
+                "rule = \"CAP-03:NET_ADMN\"",
+                "line 2 column 8: CAP-03 has no capability \"NET_ADMN\"; did you mean \"CAP-03:NET_ADMIN\"?",
+            ),
+            (
+                "rule = \"CAP-03\"",
+                "line 2 column 8: CAP-03 has a value for each of what it is about; a waiver names one of them, as in \"CAP-03:NET_ADMIN\"",
+            ),
+            (
+                "rule = \"PRV-09\"",
+                "line 2 column 8: PRV-09 guards the runtime itself",
+            ),
+            (
+                "rule = \"CAP-3\"",
+                "line 2 column 8: there is no rule \"CAP-3\"; did you mean \"CAP-03\"?",
+            ),
+            (
+                "onwer = \"x\"",
+                "line 2 column 1: there is no key \"waiver.onwer\"; did you mean \"waiver.owner\"?",
+            ),
+            ("owner = \" \"", "line 2 column 9: \"owner\" is empty"),
+            ("expires = 2027-02-30", "line 2 column 11: "),
+            (
+                "expires = \"2027-02-30\"",
+                "line 2 column 11: expires is a day, such as 2027-01-31",
+            ),
+            (
+                "expires = 2027-01-31T10:00:00Z",
+                "line 2 column 11: expires is a day",
+            ),
+            ("match = {}", "line 2 column 9: match is empty"),
+            (
+                "match = { engine = \"dokcer\" }",
+                "line 2 column 20: \"dokcer\" is no engine; did you mean \"docker\"?",
+            ),
+            (
+                "match = { image = \"sha256:00\" }",
+                "line 2 column 19: \"sha256:00\" is no digest",
+            ),
+            (
+                "match = { annotation = \"x\" }",
+                "line 2 column 11: a waiver matches nothing that a workload can write",
+            ),
+            (
+                "match = { bundle = \"*\" }",
+                "line 2 column 20: \"*\" is no absolute path",
+            ),
+            ("rule = \"NS-04\"", "line 1 column 1: a waiver needs owner"),
+        ] {
+            let told = of(lines);
+            assert!(told.contains(expected), "{lines}: {told}");
+        }
+        assert!(
+            error(WAIVER).contains("line 1 column 1: a waiver needs match"),
+            "{}",
+            error(WAIVER)
+        );
+        assert!(error("waivers = []").contains("did you mean \"waiver\"?"));
+    }
+
+    const OWN: &str = "[[rule]]\nid = \"SITE-01\"\nexpression = 'spec.process.user.uid != 0'\nmessage = \"root\"\nremedy = \"another user\"\nfield = \"/process/user/uid\"\n";
+
+    #[test]
+    fn a_sites_rule_judges_as_a_built_in_one() {
+        use crate::facts::{CallerFact, Engine, Fact};
+        let judged = |text: &str, uid: u64, caller: CallerFact| {
+            let mut site = read(&[text]).unwrap();
+            site.policy.today = Day::parse("2027-01-01");
+            let document = serde_json::json!({"ociVersion": "1.2.0", "process": {"cwd": "/", "user": {"uid": uid, "gid": 0}}});
+            let allegation = crate::Allegation::from_document(document).unwrap();
+            let facts = crate::Facts {
+                caller: Fact::Known(caller),
+                ..Default::default()
+            };
+            let operation = crate::Operation::Check { offline: true };
+            let judgement = crate::judge(&allegation, &facts, &site.policy, &operation).unwrap();
+            let own = judgement
+                .findings()
+                .iter()
+                .filter(|finding| finding.rule.starts_with("SITE"));
+            own.map(|finding| format!("{:?} {} {}", finding.action, finding.pointer, finding.found))
+                .collect::<Vec<_>>()
+        };
+        let nobody = CallerFact::default;
+        let deny = format!("{OWN}level = \"deny\"\n");
+        assert_eq!(judged(&deny, 1, nobody()), [""; 0]);
+        assert_eq!(judged(&deny, 0, nobody()), ["Deny /process/user/uid root"]);
+        let levels = format!("{OWN}level = {{ baseline = \"audit\", restricted = \"deny\" }}\n");
+        assert_eq!(judged(&levels, 0, nobody()), ["Audit /process/user/uid root"]);
+        let strict = format!("profile = \"restricted\"\n{levels}");
+        assert_eq!(judged(&strict, 0, nobody()), ["Deny /process/user/uid root"]);
+        let waived = format!(
+            "{deny}[[waiver]]\nrule = \"SITE-01\"\nowner = \"o\"\nreason = \"r\"\nexpires = 2027-01-01\nmatch = {{ engine = \"podman\" }}\n"
+        );
+        let podman = CallerFact {
+            engine: Some(Engine::Podman),
+            ..nobody()
+        };
+        assert_eq!(judged(&waived, 0, podman), ["Audit /process/user/uid root"]);
+        assert_eq!(judged(&waived, 0, nobody()), ["Deny /process/user/uid root"]);
+        let broken = deny.replace("spec.process.user.uid != 0", "spec.process.user.name != 0");
+        assert_eq!(
+            judged(&broken, 0, nobody()),
+            ["Deny /process/user/uid root (it cannot be evaluated: No such key: name)"]
+        );
+    }
+
+    #[test]
+    fn a_sites_rule_that_is_incomplete_or_misspelt_is_none() {
+        for (text, expected) in [
+            (OWN.to_owned(), "line 1 column 1: a rule needs level"),
+            (
+                format!("{OWN}level = \"harden\""),
+                "line 7 column 9: \"harden\" is no level of a site's rule",
+            ),
+            (
+                format!("{OWN}level = {{ strict = \"deny\" }}"),
+                "line 7 column 11: there is no key \"rule.level.strict\"",
+            ),
+            (
+                format!("{OWN}levle = 1"),
+                "line 7 column 1: there is no key \"rule.levle\"; did you mean \"rule.level\"?",
+            ),
+            (
+                OWN.replace("SITE-01", "MNT-01"),
+                "line 2 column 6: \"MNT-01\" is no id of a site's rule",
+            ),
+            (
+                OWN.replace("spec.", "sepc."),
+                "line 3 column 14: there is no variable \"sepc\"",
+            ),
+            (
+                OWN.replace("/process/user", "process/user"),
+                "line 6 column 9: \"process/user/uid\" is no JSON pointer",
+            ),
+            (
+                format!("{OWN}level = \"deny\"\n{OWN}level = \"deny\"\n"),
+                "there are two rules \"SITE-01\"",
+            ),
+            (
+                format!("{WAIVER}match = {{ engine = \"docker\" }}").replace("CAP-03:NET_ADMIN", "SITE-09"),
+                "line 2 column 8: there is no rule \"SITE-09\"",
+            ),
+        ] {
+            let told = error(&text);
+            assert!(told.contains(expected), "{text}: {told}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use gabion_baseline::facts::{Fact, FactKind, LsmFact, RootfsFact};
+use gabion_baseline::facts::{CallerFact, Fact, FactKind, LsmFact, RootfsFact};
 use gabion_baseline::judge::wanted_facts;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::report::{Report, Subject};
@@ -87,6 +87,7 @@ pub(crate) fn admit_process(
     effective: &Value,
     process: Value,
     profile: &str,
+    bundle: &Path,
     host: gabion_host::Context,
 ) -> Result<(Box<Admitted>, Option<LsmFact>, Book), Failure> {
     let (site, by) = context.site()?;
@@ -106,6 +107,8 @@ pub(crate) fn admit_process(
     wanted.remove(&FactKind::Entrypoint);
     let host = gabion_host::Context {
         policy_files: policy_files(context),
+        bundle: Some(bundle.to_owned()),
+        called: true,
         ..host
     };
     let collected = gabion_host::collect(allegation.config(), Path::new("/"), &wanted, &host);
@@ -273,6 +276,11 @@ fn recorded(finding: &Finding) -> RecordedFinding {
         rule: finding.rule.clone(),
         action: action.to_owned(),
         pointer: finding.pointer.clone(),
+        waiver: finding
+            .waiver
+            .as_ref()
+            .filter(|waiver| !waiver.expired)
+            .map(|waiver| format!("{} until {} ({})", waiver.owner, waiver.expires, waiver.origin)),
     }
 }
 
@@ -304,6 +312,8 @@ pub(crate) fn judge_bundle(
     host.engine_roots = policy.engine_roots.clone();
     host.policy_files = policy_files(context);
     host.own_files = own_files(context, site);
+    host.bundle = Some(file.path.clone());
+    host.called = operation.starts_a_process();
     let mut wanted = wanted_facts(&policy, operation);
     // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
     wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
@@ -349,6 +359,7 @@ pub(crate) fn judge_file(
             engine_roots: policy.engine_roots.clone(),
             policy_files: policy_files(context),
             own_files: own_files(context, site),
+            bundle: Some(directory.to_owned()),
             ..gabion_host::Context::default()
         };
         let wanted = wanted_facts(&policy, &operation);
@@ -360,6 +371,15 @@ pub(crate) fn judge_file(
         collected.facts
     };
     Ok(judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?)
+}
+
+/// Judges a file by its words alone, as if this caller had asked for it.
+pub(crate) fn judge_words(site: &Site, bytes: &[u8], caller: CallerFact) -> Result<Judgement, Failure> {
+    let allegation = Allegation::parse(bytes)?;
+    let policy = stricter_if_asked(&site.policy, &allegation);
+    let mut facts = gabion_host::offline(allegation.config());
+    facts.caller = Fact::Known(caller);
+    Ok(judge(&allegation, &facts, &policy, &Operation::Check { offline: true }).map_err(our_bug)?)
 }
 
 /// A container may ask for a stricter profile by annotation, never for a weaker one.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod caller;
 pub mod cgroup;
 mod descriptors;
 mod destinations;
@@ -67,6 +68,10 @@ pub struct Context {
     pub default_cgroups_path: Option<String>,
     /// What the caller asked for on the command line that makes the container weaker.
     pub flags: Vec<Flag>,
+    /// The bundle's directory, if there is one, for telling the engine by it.
+    pub bundle: Option<PathBuf>,
+    /// The calling process is an engine's, so that it has to look like one. Otherwise somebody asks what would be.
+    pub called: bool,
 }
 
 /// Descriptors of what was looked at.
@@ -126,6 +131,9 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
         facts.namespace_owners = entries.iter().map(namespaces::owner).collect();
     }
 
+    if wants(FactKind::Caller) {
+        facts.caller = Fact::Known(caller::look(config, context.bundle.as_deref(), context.called));
+    }
     if wants(FactKind::Host) {
         facts.host = host::collect();
     }
@@ -217,6 +225,7 @@ fn unknown(config: &Config, why: &str) -> Facts {
         rootfs_mount: none(why),
         entrypoint: none(why),
         host: none(why),
+        caller: none(why),
     }
 }
 

@@ -114,6 +114,9 @@ pub struct RecordedFinding {
     pub action: String,
     /// A JSON pointer into config.json.
     pub pointer: String,
+    /// The waiver by which it was tolerated: its owner and last day, and where the policy has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiver: Option<String>,
 }
 
 fn calling_program() -> Option<String> {
@@ -137,6 +140,7 @@ mod tests {
             rule: "MNT-02".to_owned(),
             action: "deny".to_owned(),
             pointer: "/mounts/9/source".to_owned(),
+            waiver: None,
         }];
         let expected = format!(
             "{{\"time\":\"{}\",\"version\":1,\"id\":\"web-1\",\"operation\":\"create\",\"verdict\":\"refused\",\

@@ -28,6 +28,7 @@ fn record(id: String) -> Record {
         rule: format!("CAP-03:CAPABILITY_{i}"),
         action: "deny".to_owned(),
         pointer: "/process/capabilities/bounding".to_owned(),
+        waiver: None,
     };
     record.findings = (0..30).map(finding).collect();
     record

@@ -26,7 +26,9 @@
 //! - `findings[]`: `rule` is the id, with the value it is about after a colon where the rule has one level for
 //!   each value; `action` is `deny`, `harden` or `audit`; `pointer` is a JSON pointer (RFC 6901) into
 //!   config.json; `found`, `accepted`, `stops[]`, `references[]` are for people. `undecided: true` is there if
-//!   the rule could not be decided because a fact of the host is not known. `changes[]` is there for `harden`:
+//!   the rule could not be decided because a fact of the host is not known. `waiver` is there if one
+//!   was found, with its `owner`, `reason`, `expires`, `origin`, and `expired`, which says whether it still applies.
+//!   `changes[]` is there for `harden`:
 //!   each has `change`, which names what is added, and what belongs to it.
 //! - `effective` is there if it was asked for: the configuration as it would run, hardening included, and
 //!   `null` for a refused bundle, which does not run.

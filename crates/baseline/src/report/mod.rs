@@ -193,6 +193,13 @@ pub fn printable(text: &str) -> String {
 
 /// Place and fact of a finding. One without a place is not about config.json but about the host.
 fn reason(finding: &Finding, more: &str) -> String {
+    let over = match &finding.waiver {
+        Some(waiver) if waiver.expired => {
+            format!(" (the waiver of {} expired on {})", waiver.owner, waiver.expires)
+        }
+        _ => String::new(),
+    };
+    let more = &format!("{over}{more}");
     match finding.pointer.as_str() {
         "" => printable(&format!("{}{more}", finding.found)),
         pointer => printable(&format!("config.json#{pointer}: {}{more}", finding.found)),
@@ -232,6 +239,7 @@ mod tests {
             stops: vec!["an attack"],
             references: vec!["CIS Docker Benchmark 5.4".to_owned()],
             undecided: false,
+            waiver: None,
             changes: Vec::new(),
         }
     }

@@ -111,6 +111,10 @@ fn finding(out: &mut String, finding: &Finding, others: &[&Finding], style: Styl
     if !finding.undecided {
         detail(out, "accepted", &finding.accepted, style);
     }
+    if let Some(waiver) = finding.waiver.as_ref().filter(|waiver| !waiver.expired) {
+        let text = format!("until {} by {}: {}", waiver.expires, waiver.owner, waiver.reason);
+        detail(out, "waived", &text, style);
+    }
 }
 
 fn detail(out: &mut String, label: &str, text: &str, style: Style) {

@@ -22,6 +22,7 @@ pub mod privileges;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
+pub mod sub_keys;
 pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod table;

@@ -104,8 +104,15 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
         },
         ..gabion_host::Context::default()
     };
-    let (admitted, lsm, mut book) =
-        gate::admit_process(context, id.as_str(), &effective, process, &record.profile, host)?;
+    let (admitted, lsm, mut book) = gate::admit_process(
+        context,
+        id.as_str(),
+        &effective,
+        process,
+        &record.profile,
+        &record.bundle,
+        host,
+    )?;
     let exec = ExecOptions {
         console_socket: absolute(&options.console_socket)?,
         pid_file: absolute(&options.pid_file)?,

@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod policy;
+pub(crate) mod policy_test;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;

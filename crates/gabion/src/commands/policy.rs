@@ -1,16 +1,20 @@
 //! `gabion policy`: what is in force here, and who decided it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use gabion_baseline::facts::Engine;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::profile::Level;
 use gabion_baseline::rules;
+use gabion_baseline::waiver::Waiver;
 use serde_json::{Value, json};
 
+use crate::commands::policy_test;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::policy::{ChosenBy, places};
+use crate::policy::{self, ChosenBy, places};
 use crate::print;
 
 /// Show the policy in force
@@ -23,6 +27,20 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     Show(Show),
+    Check(Check),
+    Test(policy_test::Options),
+}
+
+/// Read a policy file, and say what is wrong with it
+///
+/// The file is read as it would be in force, and nothing else is. Ends with status 0 if
+/// it is a policy, and with 1, and the place in the file, if it is none.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Check {
+    /// The file, wherever it is and whoever it belongs to
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
 }
 
 /// Show profile, levels, permissions and limits, and which file says so
@@ -48,7 +66,11 @@ enum Format {
 }
 
 pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let PolicyCommand::Show(show) = &options.command;
+    let show = match &options.command {
+        PolicyCommand::Show(show) => show,
+        PolicyCommand::Check(check) => return read_one(&check.file),
+        PolicyCommand::Test(options) => return policy_test::run(options, context),
+    };
     let (site, by) = context.site()?;
     match show.format {
         Format::Json => print::json(&json(&site, by)),
@@ -57,6 +79,46 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
             let read = format!("{} and {}/*.toml", file.display(), drop_ins.display());
             print::out(&text(&site, by, &read))
         }
+    }
+}
+
+/// `gabion policy check`.
+fn read_one(file: &Path) -> Result<ExitCode, Failure> {
+    let site = policy::load_untrusted(file)?;
+    let policy = &site.policy;
+    let over = policy
+        .waivers
+        .iter()
+        .filter(|waiver| days_left(&site, waiver).is_none_or(|days| days < 0));
+    let mut out = format!(
+        "{} is a policy: profile {}, {} levels changed, {} waivers, {} rules of its own\n",
+        file.display(),
+        policy.profile,
+        policy.levels.len(),
+        policy.waivers.len(),
+        policy.site_rules.len(),
+    );
+    for waiver in over {
+        out.push_str(&format!(
+            "  the waiver for {} ({}) does not apply: it expired on {}\n",
+            waiver.rule, waiver.origin, waiver.expires
+        ));
+    }
+    print::out(&out)
+}
+
+/// Days on which a waiver still applies, today not counted; `None` if the date is not known.
+fn days_left(site: &Site, waiver: &Waiver) -> Option<i64> {
+    site.policy.today.map(|today| waiver.expires.since(today))
+}
+
+fn left(days: Option<i64>) -> String {
+    match days {
+        None => "does not apply: the date is not known".to_owned(),
+        Some(0) => "applies today for the last time".to_owned(),
+        Some(1) => "1 day left".to_owned(),
+        Some(days) if days > 0 => format!("{days} days left"),
+        Some(days) => format!("EXPIRED {} days ago; does not apply", -days),
     }
 }
 
@@ -125,6 +187,35 @@ fn text(site: &Site, by: ChosenBy, read: &str) -> String {
         );
     }
     out.nothing_if(changed.is_empty());
+    out.title("Waivers");
+    for waiver in &policy.waivers {
+        let Waiver {
+            rule,
+            owner,
+            reason,
+            expires,
+            scope,
+            origin,
+        } = waiver;
+        out.add(
+            rule,
+            &format!(
+                "until {expires} ({}) for {scope}; {owner}: {reason}",
+                left(days_left(site, waiver))
+            ),
+            origin,
+        );
+    }
+    out.nothing_if(policy.waivers.is_empty());
+    out.title("Rules of this site");
+    for rule in &policy.site_rules {
+        out.add(
+            &rule.id,
+            &format!("{} ({})", rule.message, word(rule.levels.of(policy.profile))),
+            &rule.origin,
+        );
+    }
+    out.nothing_if(policy.site_rules.is_empty());
     out.title("Allowed here");
     let built_in = |setting: String| origin(site, &setting).unwrap_or("built in").to_owned();
     for path in &policy.devices {
@@ -224,8 +315,39 @@ fn json(site: &Site, by: ChosenBy) -> Value {
         .iter()
         .map(|hook| json!({"point": hook.point, "path": hook.path, "arg0": hook.arg0}))
         .collect();
+    let waivers: Vec<Value> = policy
+        .waivers
+        .iter()
+        .map(|waiver| {
+            let days = days_left(site, waiver);
+            json!({
+                "rule": waiver.rule,
+                "owner": waiver.owner,
+                "reason": waiver.reason,
+                "expires": waiver.expires.to_string(),
+                "daysLeft": days,
+                "applies": days.is_some_and(|days| days >= 0),
+                "match": {
+                    "engine": waiver.scope.engine.map(Engine::name),
+                    "namespace": waiver.scope.namespace,
+                    "image": waiver.scope.image,
+                    "bundle": waiver.scope.bundle,
+                },
+                "origin": waiver.origin,
+            })
+        })
+        .collect();
+    let site_rules: Vec<Value> = policy
+        .site_rules
+        .iter()
+        .map(|rule| {
+            json!({"id": rule.id, "message": rule.message, "levels": rule.levels, "origin": rule.origin})
+        })
+        .collect();
     json!({
         "version": 1,
+        "waivers": waivers,
+        "siteRules": site_rules,
         "profile": policy.profile,
         "chosenBy": by.describe(),
         "rules": levels,
@@ -252,16 +374,16 @@ mod tests {
 
     #[test]
     fn what_a_site_made_weaker_is_marked() {
-        let site = site("[rules]\nCAP-01 = \"audit\"\n\"CAP-01:X\" = \"deny\"\n");
+        let site = site("[rules]\nCAP-03 = \"audit\"\n\"CAP-03:BPF\" = \"deny\"\n");
         let text = text(&site, ChosenBy::Policy, "p.toml");
         assert!(text.contains(
-            "\n  CAP-01        audit (profile: harden; WEAKER)  [p.toml, line 2 column 1]\n  \
-             CAP-01:X      deny (profile: harden)  [p.toml, line 3 column 1]\n"
+            "\n  CAP-03        audit (profile: deny; WEAKER)  [p.toml, line 2 column 1]\n  \
+             CAP-03:BPF    deny (profile: deny)  [p.toml, line 3 column 1]\n"
         ));
         let json = json(&site, ChosenBy::Policy);
         assert_eq!(
             json["rules"][0],
-            json!({"rule": "CAP-01", "level": "audit", "profileLevel": "harden", "weaker": true,
+            json!({"rule": "CAP-03", "level": "audit", "profileLevel": "deny", "weaker": true,
                    "origin": "p.toml, line 2 column 1"})
         );
         assert_eq!(json["rules"][1]["weaker"], false);
@@ -312,5 +434,32 @@ mod tests {
             json!({"point": "prestart", "path": "/h", "arg0": "a"})
         );
         assert_eq!(json["ledger"]["required"], false);
+    }
+
+    #[test]
+    fn waivers_are_shown_with_the_days_that_are_left() {
+        let mut site = site(
+            "[[waiver]]\nrule = \"CAP-03:NET_ADMIN\"\nowner = \"net\"\nreason = \"routes\"\nexpires = 2027-01-31\n\
+             match = { engine = \"docker\" }\n",
+        );
+        for (today, expected, applies) in [
+            ("2027-01-01", "30 days left", true),
+            ("2027-01-30", "1 day left", true),
+            ("2027-01-31", "applies today for the last time", true),
+            ("2027-02-03", "EXPIRED 3 days ago; does not apply", false),
+            ("never", "does not apply: the date is not known", false),
+        ] {
+            site.policy.today = gabion_baseline::waiver::Day::parse(today);
+            let line = format!(
+                "\nWaivers\n  CAP-03:NET_ADMIN  until 2027-01-31 ({expected}) for engine docker; net: routes  [p.toml, line 1 column 1]\n"
+            );
+            let text = text(&site, ChosenBy::Policy, "p.toml");
+            assert!(text.contains(&line), "{text}");
+            assert_eq!(
+                json(&site, ChosenBy::Policy)["waivers"][0]["applies"],
+                applies,
+                "{today}"
+            );
+        }
     }
 }
