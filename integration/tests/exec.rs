@@ -379,3 +379,20 @@ fn roots_process_does_not_get_into_a_container_where_the_site_refuses_root() {
     // The control: the container's own user.
     assert_eq!(printed(&container, &[], "id -u"), "1000\n");
 }
+
+#[test]
+fn a_terminal_has_the_size_that_the_process_file_asks_for() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("sleep 1000");
+    container.create().ok();
+    container.start().ok();
+    let file = site.path().join("process.json");
+    let process = json!({"terminal": true, "consoleSize": {"height": 10, "width": 110}, "cwd": "/",
+        "env": ["PATH=/bin"], "args": ["stty", "size"]});
+    fs::write(&file, process.to_string()).unwrap();
+    let answer = site
+        .gabion(&["exec", "--process", file.to_str().unwrap(), &container.id])
+        .ok();
+    assert_eq!(answer.stdout.trim_end(), "10 110");
+}

@@ -24,6 +24,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use gabion_baseline::Admitted;
+use gabion_baseline::config::ConsoleSize;
 use gabion_baseline::facts::{LsmFact, SelinuxMode};
 use gabion_descent::{ExpectedNamespace, Failure, Limit, Plan, Report, report};
 use gabion_sys::process;
@@ -142,6 +143,14 @@ pub fn exec(
         .value()
         .is_some_and(|process| process.terminal.is_true());
     let console = console(terminal, options)?;
+    let console = console.map(|socket| Terminal {
+        socket,
+        size: admitted
+            .config()
+            .process
+            .value()
+            .and_then(|process| process.console_size.value().copied()),
+    });
     let started = begin(&record, &process, &namespaces, plan, console, options);
     started.inspect_err(|_| builder::reap())
 }
@@ -264,12 +273,19 @@ fn console(terminal: bool, options: &ExecOptions) -> Result<Option<UnixStream>> 
     }
 }
 
+/// A terminal that is asked for.
+struct Terminal {
+    /// Where its master side is sent.
+    socket: UnixStream,
+    size: Option<ConsoleSize>,
+}
+
 fn begin(
     record: &Record,
     init: &OwnedFd,
     namespaces: &Joining,
     plan: Plan,
-    console: Option<UnixStream>,
+    console: Option<Terminal>,
     options: &ExecOptions,
 ) -> Result<Executed> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(ContainerError::call("pipe2()"));
@@ -394,14 +410,14 @@ fn join(
 }
 
 /// In the process.
-fn inside(plan: Plan, console: Option<UnixStream>, go: &OwnedFd, to_caller: &OwnedFd) -> Failure {
+fn inside(plan: Plan, console: Option<Terminal>, go: &OwnedFd, to_caller: &OwnedFd) -> Failure {
     match enter(&plan, console, go).and_then(|()| gabion_descent::prepare(plan)) {
         Ok(prepared) => gabion_descent::descend(prepared, to_caller),
         Err(failure) => failure,
     }
 }
 
-fn enter(plan: &Plan, console: Option<UnixStream>, go: &OwnedFd) -> std::result::Result<(), Failure> {
+fn enter(plan: &Plan, console: Option<Terminal>, go: &OwnedFd) -> std::result::Result<(), Failure> {
     let call =
         |name: &'static str| move |errno: Errno| Failure::Call(gabion_sys::CallError::new(name, errno));
     setsid().map_err(call("setsid()"))?;
@@ -410,8 +426,11 @@ fn enter(plan: &Plan, console: Option<UnixStream>, go: &OwnedFd) -> std::result:
         nix::unistd::setresgid(0.into(), 0.into(), 0.into()).map_err(call("setresgid(0)"))?;
         nix::unistd::setresuid(0.into(), 0.into(), 0.into()).map_err(call("setresuid(0)"))?;
     }
-    if let Some(socket) = console {
+    if let Some(Terminal { socket, size }) = console {
         let (master, slave) = gabion_sys::terminal::open_in_container()?;
+        if let Some(size) = size {
+            gabion_sys::terminal::resize(&slave, size.height, size.width)?;
+        }
         crate::create::send_over(&socket, master.as_fd())
             .map_err(|error| Failure::Other(error.to_string()))?;
         gabion_sys::terminal::become_controlling(slave)?;
