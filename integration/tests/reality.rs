@@ -861,6 +861,37 @@ fn v_16_limits_that_were_never_set_are_found() {
 }
 
 #[test]
+fn v_16_another_scheduling_is_found() {
+    let tool = |program: &'static str, arguments: &'static [&'static str]| {
+        move |pid: i32| {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(pid.to_string());
+            run(&mut command, &std::env::temp_dir()).ok();
+        }
+    };
+    assert_tampering_is_found(
+        &|container| container.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3}),
+        &tool("chrt", &["-o", "-p", "0"]),
+        "V-16",
+        "the scheduler's policy is 0 (nice 3, priority 0), not 3 (nice 3, priority 0)",
+    );
+    assert_tampering_is_found(
+        &|container| container.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 5}),
+        &tool("renice", &["-n", "2", "-p"]),
+        "V-16",
+        "the scheduler's policy is 0 (nice 2, priority 0), not 0 (nice 5, priority 0)",
+    );
+    assert_tampering_is_found(
+        &|container| {
+            container.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        },
+        &tool("ionice", &["-c", "2", "-n", "0", "-p"]),
+        "V-16",
+        "the class of input and output is 2 (level 0), not 2 (level 6)",
+    );
+}
+
+#[test]
 fn v_16_another_out_of_memory_score_is_found() {
     assert_tampering_is_found(
         &|container| container.config["process"]["oomScoreAdj"] = json!(100),

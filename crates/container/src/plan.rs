@@ -73,6 +73,8 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         masked_paths: linux_paths(config, |linux| &linux.masked_paths, "/linux/maskedPaths")?,
         readonly_paths: readonly_paths(config)?,
         limits: limits(process)?,
+        scheduling: promise::scheduling(process),
+        io_priority: promise::io_priority(process),
         oom_score_adj: process.oom_score_adj.value().copied(),
         preserved_descriptors: context.preserved_descriptors + context.listen_descriptors,
         personality: promise::personality(config),

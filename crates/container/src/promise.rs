@@ -6,10 +6,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use gabion_baseline::config::{Config, Mount};
+use gabion_baseline::config::{Config, Mount, Process};
 use gabion_descent::mount_table::{Mounted, Table};
 use gabion_descent::{ExpectedMount, FileIdentity, IdMaps, MountKind, MountTable, Plan, Sysctl};
 use gabion_sys::mount;
+use gabion_sys::process::Scheduling;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -354,4 +355,48 @@ pub(crate) fn personality(config: &Config) -> u32 {
         Some("LINUX32") => PER_LINUX32,
         _ => 0,
     }
+}
+
+/// How the process is to be scheduled. A deadline has more to it than is compared here.
+pub(crate) fn scheduling(process: &Process) -> Option<Scheduling> {
+    let given = process.scheduler.value()?;
+    let number = |key: &str| given.get(key).and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let policy = match given.get("policy")?.as_str()? {
+        "SCHED_OTHER" => nix::libc::SCHED_OTHER,
+        "SCHED_FIFO" => nix::libc::SCHED_FIFO,
+        "SCHED_RR" => nix::libc::SCHED_RR,
+        "SCHED_BATCH" => nix::libc::SCHED_BATCH,
+        "SCHED_IDLE" => nix::libc::SCHED_IDLE,
+        _ => return None,
+    };
+    // The kernel shows a niceness only for policies that have one, and of an idle one its own.
+    let is_fair = matches!(
+        policy,
+        nix::libc::SCHED_OTHER | nix::libc::SCHED_BATCH | nix::libc::SCHED_IDLE
+    );
+    Some(Scheduling {
+        policy: u32::try_from(policy).ok()?,
+        nice: if is_fair {
+            i32::try_from(number("nice")).ok()?
+        } else {
+            0
+        },
+        priority: u32::try_from(number("priority")).ok()?,
+    })
+}
+
+/// Class and level of the process' input and output.
+pub(crate) fn io_priority(process: &Process) -> Option<(u32, u32)> {
+    let given = process.io_priority.value()?;
+    let class = match given.get("class")?.as_str()? {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        _ => return None,
+    };
+    let level = given
+        .get("priority")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0);
+    Some((class, u32::try_from(level).ok()?))
 }

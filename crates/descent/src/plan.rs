@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use gabion_sys::capability::CapabilitySets;
+use gabion_sys::process::Scheduling;
 use gabion_sys::seccomp::Instruction;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,10 @@ pub struct Plan {
     pub limits: Vec<Limit>,
     /// `oom_score_adj` that must be in force.
     pub oom_score_adj: Option<i64>,
+    /// How it must be scheduled, if the bundle says.
+    pub scheduling: Option<Scheduling>,
+    /// Class and level of input and output, if the bundle says.
+    pub io_priority: Option<(u32, u32)>,
     /// How many descriptors after the three standard ones the program is to get.
     pub preserved_descriptors: u32,
     /// The process execution domain and its flags (personality(2)).

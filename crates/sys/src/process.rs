@@ -76,6 +76,66 @@ pub fn personality(domain: Option<u32>) -> Result<u32> {
     call(u32::MAX).map(|found| found as u32)
 }
 
+/// How a thread is scheduled (sched_setattr(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// Niceness, for policies that have one.
+    pub nice: i32,
+    /// Priority, for policies of real time.
+    pub priority: u32,
+}
+
+/// How a process' first thread is scheduled, 0 for the calling one (sched_getattr(2)).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn scheduling(pid: Pid) -> Result<Scheduling> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let mut attributes = Attributes::default();
+    // SAFETY: sched_getattr writes at most the number of bytes passed to the structure, a live local of that size with
+    // the layout of the first version of struct sched_attr.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_sched_getattr,
+            pid.as_raw(),
+            &raw mut attributes,
+            size_of::<Attributes>() as libc::c_uint,
+            0,
+        )
+    };
+    check(outcome, || format!("sched_getattr({pid})"))?;
+    Ok(Scheduling {
+        policy: attributes.policy,
+        nice: attributes.nice,
+        priority: attributes.priority,
+    })
+}
+
+/// The class and level of a process' input and output, 0 for the calling one (ioprio_get(2)).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn io_priority(pid: Pid) -> Result<(u32, u32)> {
+    const PROCESS: libc::c_int = 1; // IOPRIO_WHO_PROCESS
+    // SAFETY: ioprio_get takes two integers.
+    let outcome = unsafe { libc::syscall(libc::SYS_ioprio_get, PROCESS, pid.as_raw()) };
+    let value = check(outcome, || format!("ioprio_get({pid})"))? as u32;
+    Ok((value >> 13, value & 0x7))
+}
+
 /// Gives the next program a clean start with signals: none is blocked, and SIGPIPE, which Rust's runtime
 /// ignores in every program, ends a program again.
 ///
@@ -258,6 +318,33 @@ mod tests {
         command.args(["-c", "cat <&3; cat <&4"]);
         hand_on(&mut command, &[one.as_fd(), two.as_fd()]).unwrap();
         assert_eq!(command.output().unwrap().stdout, b"first second");
+    }
+
+    #[test]
+    fn how_a_process_is_scheduled_is_what_it_was_started_with() {
+        let mut child = std::process::Command::new("nice")
+            .args([
+                "-n", "7", "chrt", "-b", "0", "ionice", "-c", "2", "-n", "6", "sleep", "60",
+            ])
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        let wanted = Scheduling {
+            policy: libc::SCHED_BATCH as u32,
+            // On top of what this process has.
+            nice: (scheduling(getpid()).unwrap().nice + 7).min(19),
+            priority: 0,
+        };
+        for _ in 0..500 {
+            if scheduling(pid).unwrap() == wanted && io_priority(pid).unwrap() == (2, 6) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let found = (scheduling(pid).unwrap(), io_priority(pid).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, (wanted, (2, 6)));
     }
 
     #[test]

@@ -150,6 +150,30 @@ pub(crate) fn limits(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
             ));
         }
     }
+    if let Some(wanted) = plan.scheduling {
+        let found = process::scheduling(procfs.process())?;
+        if found != wanted {
+            return Err(Failure::mismatch(
+                "V-16",
+                format!(
+                    "the scheduler's policy is {} (nice {}, priority {}), not {} (nice {}, priority {})",
+                    found.policy, found.nice, found.priority, wanted.policy, wanted.nice, wanted.priority
+                ),
+            ));
+        }
+    }
+    if let Some(wanted) = plan.io_priority {
+        let found = process::io_priority(procfs.process())?;
+        if found != wanted {
+            return Err(Failure::mismatch(
+                "V-16",
+                format!(
+                    "the class of input and output is {} (level {}), not {} (level {})",
+                    found.0, found.1, wanted.0, wanted.1
+                ),
+            ));
+        }
+    }
     if let Some(wanted) = plan.oom_score_adj {
         let text = procfs.read_self("oom_score_adj")?;
         let found: i64 = text
