@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    check, create, delete, doctor, events, exec, explain, features, install, kill, list, manual, pause,
-    policy, run, spec, start, state, update, verify,
+    audit, check, create, delete, doctor, events, exec, explain, features, install, kill, list, manual,
+    pause, policy, run, spec, start, state, update, verify,
 };
 
 /// The version of gabion.
@@ -145,6 +145,7 @@ pub(crate) enum Command {
     Manual(manual::Options),
     Spec(spec::Options),
     Features(features::Options),
+    Audit(audit::Options),
     Check(check::Options),
     Explain(explain::Options),
     Policy(policy::Options),

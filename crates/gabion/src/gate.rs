@@ -373,6 +373,44 @@ pub(crate) fn judge_file(
     Ok(judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?)
 }
 
+/// What judgement finds in the bundle of a container that runs under another runtime.
+pub(crate) fn audit_bundle(
+    context: &Context<'_>,
+    site: &Site,
+    bundle: &Path,
+) -> Result<Vec<Finding>, Failure> {
+    let file = bundle::read(bundle)?;
+    let allegation = Allegation::parse(&file.config)?;
+    let policy = stricter_if_asked(&site.policy, &allegation);
+    let operation = Operation::Check { offline: false };
+    let host = gabion_host::Context {
+        engine_roots: policy.engine_roots.clone(),
+        policy_files: policy_files(context),
+        own_files: own_files(context, site),
+        bundle: Some(file.path.clone()),
+        ..gabion_host::Context::default()
+    };
+    let wanted = wanted_facts(&policy, &operation);
+    let mut facts = gabion_host::collect(allegation.config(), &file.path, &wanted, &host).facts;
+    demand_rootfs(&facts, "")?;
+    // The container itself is in its cgroup.
+    if let Fact::Known(cgroup) = &mut facts.cgroup {
+        cgroup.occupied = None;
+    }
+    let judgement = judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?;
+    Ok(judgement.findings().to_vec())
+}
+
+/// What judgement finds of the host alone.
+pub(crate) fn audit_host(site: &Site) -> Result<Vec<Finding>, Failure> {
+    let nothing = Allegation::parse(br#"{"ociVersion": "1.0.0"}"#)?;
+    let wanted = wanted_facts(&site.policy, &Operation::Host);
+    let host = gabion_host::Context::default();
+    let facts = gabion_host::collect(nothing.config(), Path::new("/"), &wanted, &host).facts;
+    let judgement = judge(&nothing, &facts, &site.policy, &Operation::Host).map_err(our_bug)?;
+    Ok(judgement.findings().to_vec())
+}
+
 /// Judges a file by its words alone, as if this caller had asked for it.
 pub(crate) fn judge_words(site: &Site, bytes: &[u8], caller: CallerFact) -> Result<Judgement, Failure> {
     let allegation = Allegation::parse(bytes)?;

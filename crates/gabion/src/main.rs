@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+mod audit;
 mod cli;
 mod commands;
 mod context;
@@ -71,6 +72,7 @@ fn trampoline() -> Option<ExitCode> {
 }
 
 fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    use commands::audit;
     use commands::{
         check, doctor, events, explain, features, install, lifecycle, manual, policy, spec, update, verify,
     };
@@ -96,6 +98,7 @@ fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(Command::Events(options)) => events::run(&options, context),
         Some(Command::Spec(options)) => spec::run(&options),
         Some(Command::Features(_)) => features::run(),
+        Some(Command::Audit(options)) => audit::run(&options, context),
         Some(Command::Check(options)) => check::run(&options, context),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Policy(options)) => policy::run(&options, context),

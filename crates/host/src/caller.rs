@@ -41,7 +41,7 @@ pub(crate) fn look(config: &Config, bundle: Option<&Path>, called: bool) -> Call
 }
 
 /// The engine that makes bundles at such a place.
-pub(crate) fn engine_by_bundle(path: &Path) -> Option<Engine> {
+pub fn engine_by_bundle(path: &Path) -> Option<Engine> {
     let parts: Vec<&str> = path
         .iter()
         .map(|part| part.to_str().unwrap_or_default())

@@ -40,6 +40,7 @@ use gabion_baseline::Config;
 use gabion_baseline::facts::{Fact, FactKind, Facts, Flag};
 
 pub use bundle::{BundleError, BundleFile};
+pub use caller::engine_by_bundle;
 pub use rootfs::Live;
 
 use crate::destinations::Destinations;

@@ -1,5 +1,6 @@
 //! One file for each command: its flags, and what it prints.
 
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod delete;
