@@ -13,7 +13,7 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}\
 .sum{font-size:1.1rem}.bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;\
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{background:var(--soft)}\
-td.n{text-align:right;white-space:nowrap}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
+th,td .bad{overflow-wrap:normal;white-space:nowrap}td:first-child{min-width:8rem}td.n{text-align:right;white-space:nowrap}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}\
 summary{cursor:pointer;overflow-wrap:anywhere}.note{opacity:.75}\
 @media print{body{margin:0;max-width:none;font-size:11pt}details,tr{break-inside:avoid}}";
