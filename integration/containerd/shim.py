@@ -231,6 +231,42 @@ def a_killed_shim_of_a_paused_container_leaves_nothing(ctr):
     ctr.nothing_left()
 
 
+def detach_in_group(ctr, group, kind="io.kubernetes.cri.sandbox-id"):
+    return ctr.detach("sleep", "1000", options=["--annotation", f"{kind}={group}"])
+
+
+@check
+def a_pods_containers_share_a_shim(ctr):
+    for kind in ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"]:
+        names = [detach_in_group(ctr, "pod-1", kind) for _ in range(3)]
+        other = detach_in_group(ctr, "pod-2", kind)
+        equal(len(ctr.host.processes()), 2, "shims of two pods")
+        first = names.pop()
+        ctr.remove_killed(first)
+        equal([ctr.status(name) for name in names], ["RUNNING", "RUNNING"], "status of the others")
+        output = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", "e1", names[0], "echo", "in")
+        equal((output.status, output.out), (0, "in\n"), f"{output}; status, out")
+        for name in [*names, other]:
+            ctr.remove_killed(name)
+        ctr.nothing_left()
+        equal(os.listdir("/run/containerd/s"), [], "sockets of shims")
+
+
+@check
+def a_killed_shim_takes_its_whole_pod_and_no_other(ctr):
+    names = [detach_in_group(ctr, "pod-1") for _ in range(3)]
+    other = detach_in_group(ctr, "pod-2")
+    inits = [init_of(ctr, name) for name in names]
+    os.kill(shim_of(names[0]), signal.SIGKILL)
+    until(lambda: not any(is_alive(init) for init in inits), "the end of the pod's processes")
+    until(lambda: all(ctr.status(name) != "RUNNING" for name in names), "statuses that are not RUNNING")
+    equal(ctr.status(other), "RUNNING", "status of the other pod's")
+    ctr.remove_killed(other)
+    for name in names:
+        ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+
+
 def restart(ctr, number, meanwhile=lambda: None):
     ctr.daemon.send_signal(number)
     ctr.daemon.wait()
