@@ -396,3 +396,61 @@ fn a_terminal_has_the_size_that_the_process_file_asks_for() {
         .ok();
     assert_eq!(answer.stdout.trim_end(), "10 110");
 }
+
+#[test]
+fn a_process_is_scheduled_as_its_file_says_in_a_user_namespace_too() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("exec sleep 600");
+    edit_array(&mut container.config, "/linux/namespaces", |namespaces| {
+        namespaces.push(json!({"type": "user"}));
+    });
+    let range = json!([{"containerID": 0, "hostID": 1_000_000, "size": 65536}]);
+    container.config["linux"]["uidMappings"] = range.clone();
+    container.config["linux"]["gidMappings"] = range;
+    container.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
+    container.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"});
+    open_for_others(&container);
+    start(&container);
+    // Fields 19 and 41 of proc_pid_stat(5): nice value and policy.
+    let scheduled = |stat: &str| {
+        let fields: Vec<String> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        (fields[16].clone(), fields[38].clone())
+    };
+    let of_init = fs::read_to_string(format!("/proc/{}/stat", container.pid())).unwrap();
+    assert_eq!(scheduled(&of_init), ("3".to_owned(), "3".to_owned()));
+
+    let file = site.path().join("process.json");
+    let process = json!({
+        "cwd": "/",
+        "user": {"uid": 0, "gid": 0},
+        "noNewPrivileges": true,
+        "capabilities": {},
+        "env": ["PATH=/bin"],
+        "args": ["sh", "-c", "cat /proc/self/stat; grep Cpus_allowed_list /proc/self/status; \
+                  grep -c interleave:0 /proc/self/numa_maps"],
+        "scheduler": {"policy": "SCHED_IDLE"},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
+        "execCPUAffinity": {"initial": "0", "final": "0"}
+    });
+    fs::write(&file, process.to_string()).unwrap();
+    let said = exec(&container, &["--process", file.to_str().unwrap(), &container.id])
+        .ok()
+        .stdout;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(scheduled(lines[0]).1, "5");
+    assert_eq!(lines[1].split_whitespace().last(), Some("0"));
+    assert_ne!(lines[2], "0", "the memory policy is the container's");
+
+    let mut wrong = process;
+    wrong["execCPUAffinity"] = json!({"final": "4000"});
+    fs::write(&file, wrong.to_string()).unwrap();
+    let answer = exec(&container, &["--process", file.to_str().unwrap(), &container.id]);
+    assert!(answer.stderr.contains("execCPUAffinity"), "{}", answer.stderr);
+}

@@ -26,9 +26,11 @@ use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
 use crate::idmap;
 use crate::limits;
+use crate::listener;
 use crate::normalize;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
+use crate::scheduling::Scheduling;
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
 
@@ -110,7 +112,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
     let listen_descriptors = listen_descriptors();
-    let plan = plan::plan(
+    let mut plan = plan::plan(
         &admitted,
         &plan::Context {
             id,
@@ -129,12 +131,24 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             }),
         },
     )?;
-    let rlimits = plan.limits.clone();
+    let scheduling = config
+        .process
+        .value()
+        .map_or(Ok(Scheduling::default()), Scheduling::of)?;
+    // Without what is for this one process alone.
+    let promised = plan.clone();
+    let agent = listener::connect(config, &mut plan)?;
+    // One with a listener sets its limits itself, and is somebody else by now.
+    let rlimits = if agent.is_none() {
+        plan.limits.clone()
+    } else {
+        Vec::new()
+    };
     let mut promise = Promise {
         filters: plan.filters.len() as u64,
         limits: limits::of(config),
         devices: devices::of(config)?,
-        plan: plan.clone(),
+        plan: promised,
     };
     let late = config.hooks.value().cloned().unwrap_or_default();
     let mut record = Record {
@@ -181,12 +195,16 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             start_time,
         });
         locked.save(&record)?;
+        scheduling.apply(pid)?;
         for limit in &rlimits {
             process::set_limit(pid, limit.resource, limit.soft, limit.hard).map_err(|error| {
                 ContainerError::Build(format!("process.rlimits: {} cannot be set: {error}", limit.name))
             })?;
         }
-        set_oom_score(config, pid)?;
+        match agent {
+            None => set_oom_score(config, pid)?,
+            Some(agent) => hand_over(agent, pid, &HookState::creating(config, id, &options.bundle))?,
+        }
         disable_oom_killer(config, &record.cgroups)?;
         if !options.systemd_cgroup {
             limits::set_pids(config, &record.cgroups)?;
@@ -336,6 +354,16 @@ pub fn listen_descriptors() -> u32 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
+}
+
+fn hand_over(agent: listener::Agent, pid: Pid, state: &HookState) -> Result<()> {
+    let state = state.clone().with("creating", Some(pid.as_raw()));
+    if agent.hand_over(pid, &state)? {
+        return Ok(());
+    }
+    Err(ContainerError::Build(
+        "the init process loaded no filter with a listener".to_owned(),
+    ))
 }
 
 fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {

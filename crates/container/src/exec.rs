@@ -41,9 +41,12 @@ use crate::cgroup_entry;
 use crate::create::{announce, home, send_descriptor};
 use crate::error::{ContainerError, Result};
 use crate::exec_cgroup::{self, SubCgroup};
+use crate::hooks::HookState;
 use crate::id::ContainerId;
+use crate::listener::{self, Agent};
 use crate::plan::{self, NAMESPACE_FILES};
 use crate::promise::Promise;
+use crate::scheduling::Scheduling;
 use crate::state::{Record, StateRoot};
 use crate::status::{self, Status};
 
@@ -136,7 +139,7 @@ pub fn exec(
     let process = status::alive(init)?.ok_or_else(stopped)?;
     let namespaces = Joining::of(init.pid)?;
     let promise = Promise::read(&root.of(id))?;
-    let plan = plan(admitted, &record, &promise, options, &namespaces)?;
+    let mut plan = plan(admitted, &record, &promise, options, &namespaces)?;
     let terminal = admitted
         .config()
         .process
@@ -151,7 +154,22 @@ pub fn exec(
             .value()
             .and_then(|process| process.console_size.value().copied()),
     });
-    let started = begin(&record, &process, &namespaces, plan, console, options);
+    let config = admitted.config();
+    let scheduling = config
+        .process
+        .value()
+        .map_or(Ok(Scheduling::default()), Scheduling::of)?;
+    let agent = listener::connect(config, &mut plan)?.map(|agent| Answering {
+        agent,
+        state: HookState::of(&record, status.name(), Some(init.pid)),
+    });
+    let begun = Beginning {
+        plan,
+        console,
+        scheduling,
+        agent,
+    };
+    let started = begin(&record, &process, &namespaces, begun, options);
     started.inspect_err(|_| builder::reap())
 }
 
@@ -163,7 +181,6 @@ fn plan(
     namespaces: &Joining,
 ) -> Result<Plan> {
     let config = admitted.config();
-    refuse_unsupported(config)?;
     let uid = config
         .process
         .value()
@@ -192,26 +209,6 @@ fn plan(
         plan.mounts = promise.plan.mounts.clone();
     }
     Ok(plan)
-}
-
-/// What a further process cannot be given is refused by name, never ignored.
-fn refuse_unsupported(config: &gabion_baseline::Config) -> Result<()> {
-    let Some(process) = config.process.value() else {
-        return Ok(());
-    };
-    for (key, given) in [
-        ("scheduler", &process.scheduler),
-        ("ioPriority", &process.io_priority),
-        ("execCPUAffinity", &process.exec_cpu_affinity),
-    ] {
-        if !given.is_missing() {
-            return Err(ContainerError::Unsupported {
-                pointer: format!("/process/{key}"),
-                text: "is not supported for a further process of a container. Remove it".to_owned(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The namespaces of a container's init process, and which of them are not the caller's.
@@ -280,14 +277,33 @@ struct Terminal {
     size: Option<ConsoleSize>,
 }
 
+/// What a process begins with.
+struct Beginning {
+    plan: Plan,
+    console: Option<Terminal>,
+    scheduling: Scheduling,
+    agent: Option<Answering>,
+}
+
+/// The agent that is to have the listener of the process' filter, and what it is told of the container.
+struct Answering {
+    agent: Agent,
+    state: HookState,
+}
+
 fn begin(
     record: &Record,
     init: &OwnedFd,
     namespaces: &Joining,
-    plan: Plan,
-    console: Option<Terminal>,
+    beginning: Beginning,
     options: &ExecOptions,
 ) -> Result<Executed> {
+    let Beginning {
+        plan,
+        console,
+        scheduling,
+        agent,
+    } = beginning;
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(ContainerError::call("pipe2()"));
     let (outcome, to_caller) = pipe()?;
     let (go, let_go) = pipe()?;
@@ -295,18 +311,21 @@ fn begin(
     let score = plan.oom_score_adj;
     let places = exec_cgroup::Places::of(record, &options.cgroups)?;
     let work = |is_in_cgroup: bool| {
-        let joined = join(&places, init, namespaces, is_in_cgroup).and_then(|()| {
-            let pid = gabion_sys::fork::fork_sibling(|| {
-                let failure = inside(plan, console, &go, &to_caller);
-                drop(report::write(&to_caller, &Report::Failed(failure)));
-                255
-            })
-            .map_err(|error| ContainerError::Build(error.to_string()))?;
-            let bytes = pid.as_raw().to_ne_bytes();
-            nix::unistd::write(&to_pid, &bytes)
-                .map(drop)
-                .map_err(ContainerError::call("write(pid)"))
-        });
+        let joined = scheduling
+            .begin()
+            .and_then(|()| join(&places, init, namespaces, is_in_cgroup))
+            .and_then(|()| {
+                let pid = gabion_sys::fork::fork_sibling(|| {
+                    let failure = inside(plan, console, &go, &to_caller);
+                    drop(report::write(&to_caller, &Report::Failed(failure)));
+                    255
+                })
+                .map_err(|error| ContainerError::Build(error.to_string()))?;
+                let bytes = pid.as_raw().to_ne_bytes();
+                nix::unistd::write(&to_pid, &bytes)
+                    .map(drop)
+                    .map_err(ContainerError::call("write(pid)"))
+            });
         match joined {
             Ok(()) => 0,
             Err(error) => {
@@ -340,11 +359,19 @@ fn begin(
     let announced = score
         .map_or(Ok(()), |score| set_score(pid, score))
         .and_then(|()| cgroup::verify_membership(pid, &record.cgroups))
+        .and_then(|()| scheduling.settle(pid))
+        .and_then(|()| scheduling.apply(pid))
         .and_then(|()| announce_exec(options, pid));
     let heard = announced.and_then(|()| {
         match nix::unistd::write(&let_go, b"g") {
             // It has ended already, and says why.
-            Ok(_) | Err(Errno::EPIPE) => hear(outcome),
+            Ok(_) | Err(Errno::EPIPE) => {
+                if let Some(Answering { agent, state }) = agent {
+                    // False is a process that ended before: what it reports says why.
+                    agent.hand_over(pid, &state)?;
+                }
+                hear(outcome)
+            }
             Err(errno) => Err(ContainerError::call("write(go)")(errno)),
         }
     });

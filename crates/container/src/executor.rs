@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use gabion_baseline::config::{Config, Hook};
-use gabion_descent::{Failure, Plan, Prepared, Report, report};
+use gabion_descent::{Failure, Plan, Prepared, Report, Settled, report};
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
@@ -30,7 +30,15 @@ struct Inner {
     to_create: OwnedFd,
     /// To whoever calls `start`; closed by execve.
     to_start: OwnedFd,
-    prepared: RefCell<Option<Prepared>>,
+    ready: RefCell<Option<Ready>>,
+}
+
+/// How far the descent has come before `start`.
+enum Ready {
+    /// The program is found.
+    Prepared(Prepared),
+    /// The filters are loaded, as an agent has their listener.
+    Settled(Settled),
 }
 
 impl Descent {
@@ -55,7 +63,7 @@ impl Descent {
                 state,
                 to_create,
                 to_start,
-                prepared: RefCell::new(None),
+                ready: RefCell::new(None),
             }),
         }
     }
@@ -65,16 +73,20 @@ impl Executor for Descent {
     /// After everything is built, before start: errors still reach the caller of `create`.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         let inner = &self.inner;
-        let prepared = finish::carry_out(&inner.finish).and_then(|()| {
+        let ready = finish::carry_out(&inner.finish).and_then(|()| {
             let prepared = gabion_descent::prepare(inner.plan.clone())?;
             if inner.readonly_root {
                 finish::make_root_readonly()?;
             }
-            Ok(prepared)
+            Ok(if inner.plan.handover.is_some() {
+                Ready::Settled(gabion_descent::settle(prepared)?)
+            } else {
+                Ready::Prepared(prepared)
+            })
         });
-        match prepared {
-            Ok(prepared) => {
-                *inner.prepared.borrow_mut() = Some(prepared);
+        match ready {
+            Ok(ready) => {
+                *inner.ready.borrow_mut() = Some(ready);
                 Ok(())
             }
             Err(failure) => {
@@ -103,12 +115,15 @@ impl Executor for Descent {
             tell(inner.to_start.as_fd(), Failure::Other(text.clone()));
             return Err(ExecutorError::Other(text));
         }
-        let Some(prepared) = inner.prepared.borrow_mut().take() else {
+        let Some(ready) = inner.ready.borrow_mut().take() else {
             let text = "the descent was begun before it was prepared";
             tell(inner.to_start.as_fd(), Failure::Other(text.to_owned()));
             return Err(ExecutorError::Other(text.to_owned()));
         };
-        let failure = gabion_descent::descend(prepared, &inner.to_start);
+        let failure = match ready {
+            Ready::Prepared(prepared) => gabion_descent::descend(prepared, &inner.to_start),
+            Ready::Settled(settled) => settled.execute(&inner.to_start),
+        };
         Err(ExecutorError::Other(failure.to_string()))
     }
 }

@@ -6,6 +6,7 @@
 //! | `process.capabilities`, `noNewPrivileges`, `user`, labels, `linux.seccomp` | the descent does it, last, and verifies it |
 //! | `process.cwd` is `/` | the descent makes it if need be, enters it, and verifies where it is |
 //! | `root.readonly` | done after the working directory was made in it (see [`crate::finish`]), and verified |
+//! | `process.scheduler`, `ioPriority`, `linux.memoryPolicy` | set as for a further process (see [`crate::scheduling`]) |
 //! | `process.rlimits`, `oomScoreAdj` | set from outside when the container is built, so that a low limit cannot break the building |
 //! | `HOME` is always set | otherwise the name service of the image is asked, by a privileged process |
 //! | `hooks` lead to gabion | they get the state, environment and directory that the spec promises (see [`crate::hooks`]) |
@@ -70,12 +71,19 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     ] {
         process.remove(key);
     }
+    // Where a filter has a listener the gate looks at these before anything could be set from outside.
+    if !notifies(config) {
+        process.remove("scheduler");
+        process.remove("ioPriority");
+    }
     process.insert("user".to_owned(), json!({"uid": 0, "gid": 0}));
     process.insert("cwd".to_owned(), json!("/"));
     process.insert("env".to_owned(), json!([format!("HOME={}", context.home)]));
 
     let linux = object(top, "linux");
-    linux.remove("seccomp");
+    for key in ["seccomp", "memoryPolicy"] {
+        linux.remove(key);
+    }
     // No limit is what a new cgroup has; writing it takes a controller that need not be there.
     if let Some(Value::Object(resources)) = linux.get_mut("resources") {
         let is_no_limit = |pids: &Value| {
@@ -141,6 +149,15 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
         None => top.remove("hooks"),
     };
     Ok(document)
+}
+
+/// True if calls may be handed to a seccomp agent.
+fn notifies(config: &Config) -> bool {
+    let profile = config.linux.value().and_then(|linux| linux.seccomp.value());
+    profile.is_some_and(|profile| {
+        let mut rules = profile.syscalls.items().iter();
+        rules.any(|rule| rule.action == "SCMP_ACT_NOTIFY")
+    })
 }
 
 /// Where libcontainer makes devices; those elsewhere are made by [`crate::finish`].

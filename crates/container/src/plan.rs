@@ -16,7 +16,9 @@ use gabion_descent::{
 use gabion_sys::process::resource_number;
 
 use crate::error::{ContainerError, Result};
+use crate::listener;
 use crate::promise::{self, Surroundings};
+use crate::scheduling;
 
 /// What the plan needs to know besides the configuration.
 pub(crate) struct Context<'a> {
@@ -78,6 +80,8 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         oom_score_adj: process.oom_score_adj.value().copied(),
         preserved_descriptors: context.preserved_descriptors + context.listen_descriptors,
         personality: promise::personality(config),
+        memory_policy: scheduling::memory_policy(config)?,
+        handover: None,
         mounts,
         sysctls,
         id_maps,
@@ -310,15 +314,12 @@ fn filters(admitted: &Admitted) -> Result<(Vec<Filter>, Vec<Canary>, bool)> {
     let Some(profile) = profile else {
         return Ok((Vec::new(), Vec::new(), true));
     };
-    if profile.wants_listener() {
-        return unsupported(
-            "/linux/seccomp/listenerPath",
-            "seccomp listeners are not supported",
-        );
-    }
     let compiled = gabion_seccomp::compile(&profile, &gabion_seccomp::Target::native())
         .or_else(|error| unsupported("/linux/seccomp", error.to_string()))?;
     let programs = [compiled.program];
+    if compiled.listener {
+        listener::check(&programs)?;
+    }
     let canaries = gabion_seccomp::canaries(&programs)
         .into_iter()
         .filter(|canary| gabion_sys::seccomp::can_probe(canary.number))

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use gabion_sys::capability::{self, CapabilitySets};
-use gabion_sys::{CallError, keyring, process, seccomp};
+use gabion_sys::{CallError, keyring, process, schedule, seccomp};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
-use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, fchown, setgroups, setresgid, setresuid};
 
-use crate::plan::{Plan, SecurityLabel};
+use crate::plan::{Handover, Plan, SecurityLabel};
 use crate::procfs::Procfs;
 use crate::report::Failure;
 
@@ -209,10 +209,67 @@ pub(crate) fn close_descriptors(plan: &Plan) -> Result<(), Failure> {
     process::close_on_exec_from(3 + plan.preserved_descriptors).map_err(Failure::Call)
 }
 
-/// Loads the filters, in order.
+/// Loads the filters, in order. If one of them has a listener, it is handed over at once: whoever holds it answers the
+/// calls that wait for it.
 pub(crate) fn load_filters(plan: &Plan) -> Result<(), Failure> {
     for filter in &plan.filters {
-        seccomp::install(&filter.instructions, filter.flags)?;
+        let answer = seccomp::install(&filter.instructions, filter.flags)?;
+        if filter.flags & seccomp::NEW_LISTENER == 0 {
+            continue;
+        }
+        let Some(handover) = &plan.handover else {
+            return Err(Failure::Other(
+                "a filter has a listener, and there is nobody to hand it to".to_owned(),
+            ));
+        };
+        // Not owned here: it stays open until execve closes it, or this process ends.
+        let number = i32::try_from(answer).unwrap_or(-1);
+        hand_over(handover, number)?;
     }
     Ok(())
+}
+
+/// write(2), and where the process goes on at once also read(2), are the calls that a filter with a listener must allow.
+fn hand_over(handover: &Handover, number: i32) -> Result<(), Failure> {
+    let written = nix::unistd::write(&handover.channel, &number.to_ne_bytes())
+        .map_err(|errno| CallError::new("write(listener)", errno))?;
+    if written != 4 {
+        return Err(CallError::new("write(listener)", Errno::EIO).into());
+    }
+    if !handover.waits {
+        return Ok(());
+    }
+    match nix::unistd::read(&handover.channel, &mut [0]) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Failure::Other("the filters' listener was not taken".to_owned())),
+        Err(errno) => Err(CallError::new("read(listener)", errno).into()),
+    }
+}
+
+/// Sets the process' own limits, which are otherwise set from outside: by a process that is still root.
+pub(crate) fn set_own_limits(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
+    for limit in &plan.limits {
+        process::set_limit(Pid::from_raw(0), limit.resource, limit.soft, limit.hard).map_err(|error| {
+            Failure::Other(format!("process.rlimits: {} cannot be set: {error}", limit.name))
+        })?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        let file = procfs.open_self("oom_score_adj", OFlag::O_WRONLY)?;
+        nix::unistd::write(&file, score.to_string().as_bytes()).map_err(|errno| {
+            Failure::Other(format!(
+                "process.oomScoreAdj {score} cannot be set: {}; lowering it takes CAP_SYS_RESOURCE",
+                errno.desc()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Chooses from which nodes the process gets its memory.
+pub(crate) fn set_memory_policy(plan: &Plan) -> Result<(), Failure> {
+    match &plan.memory_policy {
+        None => Ok(()),
+        Some(policy) => schedule::set_memory_policy(policy.mode, &policy.nodes)
+            .map_err(|error| Failure::Other(format!("linux.memoryPolicy cannot be set: {error}"))),
+    }
 }

@@ -25,6 +25,9 @@
 //! execve              closes the report channel: the caller of start knows that it happened
 //! ```
 //!
+//! Where a filter has a listener, everything up to V-05 is done in `create` ([`settle`]): agents expect the listener
+//! then, as other runtimes hand it over then.
+//!
 //! This crate knows system calls and plain data, nothing of JSON, rules or engines, and has the fewest
 //! dependencies of all: it runs between fork and execve in a process that is about to be the container's.
 #![forbid(unsafe_code)]
@@ -47,8 +50,8 @@ use gabion_sys::process;
 pub use gabion_sys::capability::CapabilitySets;
 pub use gabion_sys::seccomp::Instruction;
 pub use plan::{
-    Canary, DeviceNumber, ExpectedMount, ExpectedNamespace, FileIdentity, Filter, IdMaps, Limit, MountKind,
-    MountTable, NamespaceIdentity, Plan, SecurityLabel, Sysctl, User,
+    Canary, DeviceNumber, ExpectedMount, ExpectedNamespace, FileIdentity, Filter, Handover, IdMaps, Limit,
+    MemoryPolicy, MountKind, MountTable, NamespaceIdentity, Plan, SecurityLabel, Sysctl, User,
 };
 pub use procfs::{Extent, Procfs};
 pub use report::{Failure, Report};
@@ -73,6 +76,7 @@ pub fn prepare(plan: Plan) -> Result<Prepared, Failure> {
     let entered = program::enter_directory(&plan)?;
     let path = program::find(&plan)?;
     drop::check_available(&plan)?;
+    drop::set_memory_policy(&plan)?;
     Ok(Prepared { plan, path, entered })
 }
 
@@ -96,8 +100,64 @@ pub fn descend(prepared: Prepared, report: impl AsFd) -> Failure {
 }
 
 fn try_descend(prepared: Prepared, report: impl AsFd) -> Result<std::convert::Infallible, Failure> {
+    let mut gate = verify::Gate::open(&prepared.plan)?;
+    let reduced = reduce(prepared, &mut gate)?;
+    report::write(&report, &Report::Going(gate.spent())).map_err(Failure::Call)?;
+    reduced.load()?;
+    Err(reduced.execute())
+}
+
+/// A process that has given up everything and has its filters loaded: execve is all that is left.
+///
+/// It is for containers whose filters have a listener. Agents expect to be given it while the container is created,
+/// and a filter can be loaded by the process itself alone.
+#[derive(Debug)]
+pub struct Settled {
+    reduced: Reduced,
+    spent: std::time::Duration,
+}
+
+/// Gives up privileges, verifies, and loads the filters, while the caller of `create` still listens. The process' limits
+/// are set here, since from outside they could be only by the user that it has now become.
+///
+/// # Preconditions
+/// As [`descend`], but for `start`. What follows up to execve has to do with the calls that the filters allow.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn settle(prepared: Prepared) -> Result<Settled, Failure> {
+    let mut gate = verify::Gate::open(&prepared.plan)?;
+    drop::set_own_limits(&prepared.plan, gate.procfs())?;
+    let reduced = reduce(prepared, &mut gate)?;
+    reduced.load()?;
+    let spent = gate.spent();
+    Ok(Settled { reduced, spent })
+}
+
+impl Settled {
+    /// Executes the program, after `start`; reports on the channel if that fails.
+    pub fn execute(self, report: impl AsFd) -> Failure {
+        let failure = match report::write(&report, &Report::Going(self.spent)) {
+            Ok(()) => self.reduced.execute(),
+            Err(error) => Failure::Call(error),
+        };
+        match report::write(&report, &Report::Failed(failure.clone())) {
+            // As in `descend`: a lost report is an error to whoever waits for it.
+            Ok(()) | Err(_) => failure,
+        }
+    }
+}
+
+/// A process that has given up everything but the right to load its filters.
+#[derive(Debug)]
+struct Reduced {
+    plan: Plan,
+    program: Program,
+    status: verify::FilterStatus,
+}
+
+fn reduce(prepared: Prepared, gate: &mut verify::Gate) -> Result<Reduced, Failure> {
     let Prepared { plan, path, entered } = prepared;
-    let mut gate = verify::Gate::open(&plan)?;
     gate.built(&plan)?;
 
     drop::set_label(&plan, gate.procfs())?;
@@ -115,8 +175,20 @@ fn try_descend(prepared: Prepared, report: impl AsFd) -> Result<std::convert::In
     process::reset_signals()?;
     let program = Program::new(path, plan.arguments.clone(), plan.environment.clone());
     let status = verify::FilterStatus::open(gate.procfs())?;
-    report::write(&report, &Report::Going(gate.spent())).map_err(Failure::Call)?;
-    drop::load_filters(&plan)?;
-    verify::filters(&plan, &status)?;
-    Err(Failure::execution(&plan.arguments, &program.execute()))
+    Ok(Reduced {
+        plan,
+        program,
+        status,
+    })
+}
+
+impl Reduced {
+    fn load(&self) -> Result<(), Failure> {
+        drop::load_filters(&self.plan)?;
+        verify::filters(&self.plan, &self.status)
+    }
+
+    fn execute(&self) -> Failure {
+        Failure::execution(&self.plan.arguments, &self.program.execute())
+    }
 }

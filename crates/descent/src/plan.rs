@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use gabion_sys::capability::CapabilitySets;
 use gabion_sys::process::Scheduling;
@@ -61,6 +63,11 @@ pub struct Plan {
     pub preserved_descriptors: u32,
     /// The process execution domain and its flags (personality(2)).
     pub personality: u32,
+    /// From which nodes it gets its memory; `None` leaves the caller's choice.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Where the filters' listener is handed over, if they have one.
+    #[serde(skip)]
+    pub handover: Option<Arc<Handover>>,
     /// What is mounted; `None` if it is not for this container to say: it joins a mount namespace that is there.
     pub mounts: Option<MountTable>,
     /// Kernel parameters that must be in force.
@@ -69,6 +76,24 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// Offsets of the container's own new time namespace, by clock: seconds and nanoseconds.
     pub time_offsets: Option<BTreeMap<String, (i64, u32)>>,
+}
+
+/// The memory policy of a process (set_mempolicy(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with its flags.
+    pub mode: i32,
+    /// A bit for each node, the first node lowest.
+    pub nodes: Vec<u64>,
+}
+
+/// The way to the runtime, which gives the filters' listener to the agent that the bundle names.
+#[derive(Debug)]
+pub struct Handover {
+    /// A stream: the number of the listener's descriptor goes out, and a byte comes back when it was taken.
+    pub channel: OwnedFd,
+    /// Whether to wait for that byte: without it execve might close the listener before anybody has it.
+    pub waits: bool,
 }
 
 /// Ids of the program's process.

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod namespace;
 pub mod network;
 pub mod process;
+pub mod schedule;
 pub mod seccomp;
 pub mod terminal;
 

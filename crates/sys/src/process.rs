@@ -38,6 +38,19 @@ pub fn signal(process: impl AsFd, number: i32) -> Result<()> {
     check(outcome, || format!("pidfd_send_signal({number})")).map(drop)
 }
 
+/// Takes a copy of another process' descriptor (pidfd_getfd(2), Linux 5.6), close-on-exec.
+///
+/// # Errors
+/// `EPERM` without the right to trace the process (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`), `EBADF` if it has none of
+/// this number.
+pub fn descriptor_of(process: impl AsFd, number: i32) -> Result<OwnedFd> {
+    // SAFETY: pidfd_getfd takes three integers.
+    let outcome = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0) };
+    let descriptor = check(outcome, || format!("pidfd_getfd({number})"))?;
+    // SAFETY: the kernel just made it for this process, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+}
+
 /// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
 ///
 /// # Errors

@@ -16,6 +16,9 @@ pub struct Instruction {
     pub k: u32,
 }
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h).
+pub const NEW_LISTENER: u64 = 1 << 3;
+
 /// Installs a filter on the calling thread: from here on, every system call passes it, and nothing takes it
 /// off again.
 ///
