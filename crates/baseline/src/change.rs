@@ -6,6 +6,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+/// The member of `linux` that lists what is denied whatever `linux.seccomp` says. The runtime-spec does not have it; a
+/// bundle that brings it is taken at its word, since it can only deny more.
+pub const FLOOR: &str = "org.gabion.seccompFloor";
+
 /// One addition to the document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "change")]
@@ -30,6 +34,11 @@ pub enum Change {
     },
     /// Fills `linux.seccomp` with gabion's default profile.
     FillSeccomp,
+    /// Adds an entry to the filter that is loaded under `linux.seccomp`: to [`FLOOR`], a list of names.
+    StackSeccomp {
+        /// Such as `AF_ALG`.
+        entry: String,
+    },
     /// Sets `process.noNewPrivileges`.
     SetNoNewPrivileges,
     /// Sets `process.apparmorProfile`.
@@ -122,6 +131,9 @@ impl Change {
                     .unwrap_or_default();
                 let profile = seccomp(&bounding);
                 member(document, &["linux"]).insert("seccomp".to_owned(), profile);
+            }
+            Change::StackSeccomp { entry } => {
+                push_string(list(document, &["linux"], FLOOR), entry);
             }
             Change::SetNoNewPrivileges => {
                 member(document, &["process"]).insert("noNewPrivileges".to_owned(), json!(true));

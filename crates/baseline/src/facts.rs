@@ -59,6 +59,8 @@ pub enum FactKind {
     Host,
     /// [`Facts::caller`].
     Caller,
+    /// [`Facts::program`].
+    Program,
 }
 
 /// Everything known of the host that matters for one bundle.
@@ -85,6 +87,8 @@ pub struct Facts {
     pub runtime: Fact<RuntimeFact>,
     /// The descriptors that this process was started with and would hand on.
     pub descriptors: Fact<Vec<DescriptorFact>>,
+    /// The program of `process.args`.
+    pub program: Fact<ProgramFact>,
     /// What the caller asked for on the command line that makes the container weaker.
     pub flags: Vec<Flag>,
     /// One element for each of `linux.namespaces`, in its order: the cgroup of the process by whose entry in
@@ -426,6 +430,13 @@ pub struct RuntimeFact {
     /// The runtime's own files and directories (state, ledger, policy), under the names that
     /// [`Sensitive::directory`] has for them.
     pub own_files: Vec<String>,
+}
+
+/// What `process.args[0]` leads to in the root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramFact {
+    /// Its file is an ELF of the class for 32-bit programs.
+    pub is_32_bit: bool,
 }
 
 /// An open descriptor of the calling process.

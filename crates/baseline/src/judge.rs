@@ -219,6 +219,7 @@ pub fn judge(
 ) -> Result<Judgement, AllegationError> {
     let case = Case {
         config: allegation.config(),
+        document: allegation.document(),
         facts,
         policy,
         profile: policy.profile,

@@ -15,6 +15,26 @@ use crate::waiver::{Day, Waiver};
 /// Makes the default seccomp profile, as the value of `linux.seccomp`, for a bounding set.
 pub type DefaultSeccomp = fn(&[String]) -> Value;
 
+/// Says what a filter, the value of `linux.seccomp` or null, may let through of what no container may do, for a bounding
+/// set; or why that cannot be said.
+pub type SeccompGaps = fn(&Value, &[String]) -> Result<Vec<SeccompGap>, String>;
+
+/// Something that no container may do, and that a filter may let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompGap {
+    /// What a policy calls it: `AF_ALG` in `SEC-03:AF_ALG`.
+    pub entry: String,
+    /// It matters under `restricted` alone.
+    pub restricted: bool,
+    /// Some of the calls that may pass, such as `socket(38)`.
+    pub calls: Vec<String>,
+}
+
+/// Who knows filters was not told to judgement: what is asked of them stays open, and is then refused.
+fn nobody_knows(_: &Value, _: &[String]) -> Result<Vec<SeccompGap>, String> {
+    Err("nothing that understands filters was given to judgement".to_owned())
+}
+
 /// The policy in force.
 #[derive(Clone)]
 pub struct Policy {
@@ -39,6 +59,8 @@ pub struct Policy {
     pub today: Option<Day>,
     /// Makes the default seccomp profile.
     pub default_seccomp: DefaultSeccomp,
+    /// Says what a filter may let through.
+    pub seccomp_gaps: SeccompGaps,
 }
 
 /// A hook that a site trusts.
@@ -67,6 +89,7 @@ impl Policy {
             site_rules: Vec::new(),
             today: None,
             default_seccomp,
+            seccomp_gaps: nobody_knows,
         }
     }
 

@@ -95,6 +95,8 @@ pub struct Mappings {
 pub struct Case<'a> {
     /// The configuration as alleged.
     pub config: &'a Config,
+    /// The same as a document, for what only others can read.
+    pub document: &'a serde_json::Value,
     /// What is known of the host.
     pub facts: &'a Facts,
     /// The site's policy.

@@ -32,6 +32,7 @@ mod events;
 mod exec;
 mod exec_cgroup;
 mod executor;
+mod filters;
 mod finish;
 mod freeze;
 pub mod hooks;

@@ -95,6 +95,7 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
             resources.remove("pids");
         }
     }
+    linux.remove(gabion_baseline::change::FLOOR);
     linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
     let cgroups_path = cgroups_path(config, context);
     linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));

@@ -10,13 +10,12 @@ use gabion_baseline::Admitted;
 use gabion_baseline::config::{Config, Process};
 use gabion_baseline::given::Given;
 use gabion_descent::{
-    Canary, CapabilitySets, ExpectedNamespace, Filter, Instruction, Limit, NamespaceIdentity, Plan,
-    SecurityLabel, User,
+    CapabilitySets, ExpectedNamespace, Limit, NamespaceIdentity, Plan, SecurityLabel, User,
 };
 use gabion_sys::process::resource_number;
 
 use crate::error::{ContainerError, Result};
-use crate::listener;
+use crate::filters;
 use crate::promise::{self, Surroundings};
 use crate::scheduling;
 
@@ -46,7 +45,7 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
     let Some(process) = config.process.value() else {
         return unsupported("/process", "is missing: there is no program to run");
     };
-    let (filters, canaries, readable) = filters(admitted)?;
+    let (filters, canaries, readable) = filters::filters(admitted)?;
     let (mounts, sysctls, id_maps, time_offsets) = match &context.surroundings {
         Some(around) => (
             promise::mount_table(config, around)?,
@@ -89,7 +88,7 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
     })
 }
 
-fn unsupported<T>(pointer: &str, text: impl Into<String>) -> Result<T> {
+pub(crate) fn unsupported<T>(pointer: &str, text: impl Into<String>) -> Result<T> {
     Err(ContainerError::Unsupported {
         pointer: pointer.to_owned(),
         text: text.into(),
@@ -301,57 +300,6 @@ fn namespaces(config: &Config, context: &Context<'_>) -> Result<Vec<ExpectedName
         });
     }
     Ok(expected)
-}
-
-/// Compiles the effective seccomp profile; says which denied calls can serve as canaries, and whether the
-/// filters let the init process read its own status and report.
-fn filters(admitted: &Admitted) -> Result<(Vec<Filter>, Vec<Canary>, bool)> {
-    let Some(value) = admitted.document().pointer("/linux/seccomp") else {
-        return Ok((Vec::new(), Vec::new(), true));
-    };
-    let profile = gabion_seccomp::Profile::from_value(value)
-        .or_else(|error| unsupported(&format!("/linux/seccomp{}", error.pointer()), error.to_string()))?;
-    let Some(profile) = profile else {
-        return Ok((Vec::new(), Vec::new(), true));
-    };
-    let compiled = gabion_seccomp::compile(&profile, &gabion_seccomp::Target::native())
-        .or_else(|error| unsupported("/linux/seccomp", error.to_string()))?;
-    let programs = [compiled.program];
-    if compiled.listener {
-        listener::check(&programs)?;
-    }
-    let canaries = gabion_seccomp::canaries(&programs)
-        .into_iter()
-        .filter(|canary| gabion_sys::seccomp::can_probe(canary.number))
-        .map(|canary| Canary {
-            name: canary.name,
-            number: canary.number,
-            arguments: canary.arguments,
-            errno: canary.errno,
-        })
-        .collect();
-    let readable = [nix::libc::SYS_prctl, nix::libc::SYS_pread64, nix::libc::SYS_write]
-        .into_iter()
-        .all(|number| gabion_seccomp::permits(&programs, number, [0; 6]));
-    let [program] = programs;
-    let instructions = program
-        .instructions
-        .iter()
-        .map(|instruction| Instruction {
-            code: instruction.code,
-            jt: instruction.jt,
-            jf: instruction.jf,
-            k: instruction.k,
-        })
-        .collect();
-    Ok((
-        vec![Filter {
-            instructions,
-            flags: compiled.flags,
-        }],
-        canaries,
-        readable,
-    ))
 }
 
 /// The runtime's own namespaces, by file name in /proc/self/ns.

@@ -10,7 +10,7 @@ use gabion_baseline::Profile;
 
 use crate::commands::{
     audit, check, create, delete, doctor, events, exec, explain, features, install, kill, list, manual,
-    pause, policy, run, spec, start, state, update, verify,
+    pause, policy, run, seccomp, spec, start, state, update, verify,
 };
 
 /// The version of gabion.
@@ -149,6 +149,7 @@ pub(crate) enum Command {
     Check(check::Options),
     Explain(explain::Options),
     Policy(policy::Options),
+    Seccomp(seccomp::Options),
 }
 
 /// The help that is printed for a command line without a command.

@@ -58,6 +58,7 @@ impl<'a> Context<'a> {
     /// a container can be killed and deleted whatever the policy's state.
     pub(crate) fn site(&self) -> Result<(Site, ChosenBy), Failure> {
         let mut site = policy::load(self.globals.policy.as_deref(), gabion_seccomp::default::profile)?;
+        site.policy.seccomp_gaps = crate::commands::seccomp::gaps;
         let by = policy::choose(&mut site, self.globals.profile, Path::new(self.program));
         Ok((site, by))
     }

@@ -23,6 +23,7 @@ mod lsm;
 mod mounts;
 pub mod namespaces;
 pub mod passwd;
+mod program;
 pub mod rootfs;
 mod runtime;
 mod sensitive;
@@ -154,6 +155,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
         FactKind::Rootfs,
         FactKind::Hooks,
         FactKind::Entrypoint,
+        FactKind::Program,
     ]
     .into_iter()
     .any(wants)
@@ -176,6 +178,9 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
         }
         if wants(FactKind::Entrypoint) {
             facts.entrypoint = entrypoint::look(config, &rootfs, &held.sources);
+        }
+        if wants(FactKind::Program) {
+            facts.program = program::look(config, &rootfs);
         }
         if wants(FactKind::Hooks) {
             facts.hooks = hooks(&mut walker, config, &rootfs);
@@ -221,6 +226,7 @@ fn unknown(config: &Config, why: &str) -> Facts {
         hooks: hooks.collect(),
         runtime: none(why),
         descriptors: none(why),
+        program: none(why),
         flags: Vec::new(),
         namespace_owners: std::iter::repeat_with(|| none(why)).take(namespaces).collect(),
         rootfs_mount: none(why),
@@ -323,7 +329,8 @@ mod tests {
         }
     }"#;
 
-    const ALL: [FactKind; 9] = [
+    const ALL: [FactKind; 10] = [
+        FactKind::Program,
         FactKind::Namespaces,
         FactKind::Lsm,
         FactKind::Cgroup,

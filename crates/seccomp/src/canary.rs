@@ -48,6 +48,8 @@ const fn candidate(name: &'static str, call: &'static str, arguments: [u64; 6]) 
 
 /// What the kernel does not look at in an `int`, and a filter must not be led astray by.
 const GARBAGE: u64 = 0xdead_beef_0000_0000;
+/// A descriptor, request or flag that there is none of.
+const NOWHERE: u64 = 0xffff_ffff;
 const SOCK_SEQPACKET: u64 = 5;
 const SOCK_RAW: u64 = 3;
 
@@ -68,6 +70,30 @@ const CANDIDATES: &[Candidate] = &[
     candidate("socket(AF_KEY)", "socket", [15, SOCK_RAW, 2, 0, 0, 0]),
     candidate("socket(NETLINK_XFRM)", "socket", [16, SOCK_RAW, 6, 0, 0, 0]),
     candidate("socket(NETLINK_NETFILTER)", "socket", [16, SOCK_RAW, 12, 0, 0, 0]),
+    candidate("socket(NETLINK_AUDIT)", "socket", [16, SOCK_RAW, 9, 0, 0, 0]),
+    candidate("socket(AF_TIPC)", "socket", [30, SOCK_SEQPACKET, 0, 0, 0, 0]),
+    candidate("socket(AF_CAN)", "socket", [29, SOCK_RAW, 1, 0, 0, 0]),
+    candidate("socket(AF_SMC)", "socket", [43, 1, 0, 0, 0, 0]),
+    candidate("socket(AF_QIPCRTR)", "socket", [42, 2, 0, 0, 0, 0]),
+    candidate("socket(AF_XDP)", "socket", [44, SOCK_RAW, 0, 0, 0, 0]),
+    candidate("socket(AF_BLUETOOTH)", "socket", [31, SOCK_RAW, 1, 0, 0, 0]),
+    candidate("socket(AF_PPPOX)", "socket", [24, 1, 0, 0, 0, 0]),
+    candidate("ioctl(TIOCSTI)", "ioctl", [NOWHERE, 0x5412, 0, 0, 0, 0]),
+    candidate(
+        "ioctl(TIOCSTI with high bits)",
+        "ioctl",
+        [NOWHERE, GARBAGE | 0x5412, 0, 0, 0, 0],
+    ),
+    candidate("mount", "mount", [0; 6]),
+    candidate("clone3", "clone3", [0; 6]),
+    candidate("setns", "setns", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("init_module", "init_module", [0; 6]),
+    candidate("open_by_handle_at", "open_by_handle_at", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("ptrace", "ptrace", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("vmsplice", "vmsplice", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("memfd_secret", "memfd_secret", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("fanotify_init", "fanotify_init", [NOWHERE, 0, 0, 0, 0, 0]),
+    candidate("name_to_handle_at", "name_to_handle_at", [NOWHERE, 0, 0, 0, 0, 0]),
     candidate("io_uring_setup", "io_uring_setup", [0; 6]),
     candidate("keyctl", "keyctl", [0; 6]),
     candidate("add_key", "add_key", [0; 6]),
@@ -143,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_profile_answers_every_candidate_with_its_errno() {
+    fn the_default_profile_answers_candidates_with_their_errno() {
         let canaries = canaries(&[program(&default::profile(&[]))]);
         let answers: Vec<(&str, i32)> = canaries
             .iter()
@@ -160,6 +186,22 @@ mod tests {
                 ("socket(AF_KEY)", 97),
                 ("socket(NETLINK_XFRM)", 93),
                 ("socket(NETLINK_NETFILTER)", 93),
+                ("socket(NETLINK_AUDIT)", 22),
+                ("socket(AF_TIPC)", 97),
+                ("socket(AF_CAN)", 97),
+                ("socket(AF_SMC)", 97),
+                ("socket(AF_QIPCRTR)", 97),
+                ("socket(AF_XDP)", 97),
+                ("socket(AF_BLUETOOTH)", 97),
+                ("socket(AF_PPPOX)", 97),
+                ("ioctl(TIOCSTI)", 1),
+                ("ioctl(TIOCSTI with high bits)", 1),
+                ("mount", 1),
+                ("clone3", 38),
+                ("setns", 1),
+                ("init_module", 1),
+                ("open_by_handle_at", 1),
+                ("fanotify_init", 1),
                 ("io_uring_setup", 38),
                 ("keyctl", 38),
                 ("add_key", 38),
@@ -189,7 +231,8 @@ mod tests {
         }
         for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
             // What a profile that names nothing could not know does not exist.
-            let expected = [("io_uring_setup".to_owned(), 38), ("number 600".to_owned(), 38)];
+            let expected =
+                ["clone3", "memfd_secret", "io_uring_setup", "number 600"].map(|name| (name.to_owned(), 38));
             assert_eq!(named(json!({"defaultAction": action})), expected, "{action}");
         }
         let zero = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [

@@ -28,7 +28,7 @@
 
 use std::collections::HashSet;
 
-use crate::abi::Abi;
+use crate::abi::{Abi, X32_BIT};
 use crate::assembler::{Assembler, Entry, Place};
 use crate::profile::{Action, Architecture, Flag, Profile};
 use crate::program::{MAX_INSTRUCTIONS, Program, code};
@@ -101,6 +101,21 @@ pub enum CompileError {
 /// # Errors
 /// See [`CompileError`].
 pub fn compile(profile: &Profile, target: &Target) -> Result<Compiled, CompileError> {
+    generate(profile, target, None)
+}
+
+/// Compiles a profile that lets everything through which it does not name. Numbers of x32 then do not exist where x32
+/// is not listed; [`compile`] would let them through as it does others that the profile says nothing about.
+pub(crate) fn compile_floor(profile: &Profile, target: &Target) -> Result<Compiled, CompileError> {
+    const ENOSYS: u16 = 38;
+    generate(profile, target, Some(Verdict::Errno(ENOSYS)))
+}
+
+fn generate(
+    profile: &Profile,
+    target: &Target,
+    unlisted_x32: Option<Verdict>,
+) -> Result<Compiled, CompileError> {
     check_listener(profile)?;
     let native = target.native;
     let listed = |abi: &Abi| profile.architectures.contains(&abi.architecture());
@@ -118,7 +133,13 @@ pub fn compile(profile: &Profile, target: &Target) -> Result<Compiled, CompileEr
     let mut assembler = Assembler::default();
     let mut next = assembler.returning(Verdict::KillProcess.encode());
     for abis in groups.iter().rev() {
-        let decisions = decide(profile, date, abis);
+        let mut decisions = decide(profile, date, abis);
+        if let Some(verdict) = unlisted_x32
+            && abis.contains(&Abi::X86_64)
+            && !abis.contains(&Abi::X32)
+        {
+            decisions.push(X32_BIT, Outcome::Fixed(verdict.encode()));
+        }
         let search = search(&mut assembler, &decisions)?;
         let search = assembler.step(code::LD_DATA, NUMBER, search);
         let architecture = abis

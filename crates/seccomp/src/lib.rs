@@ -11,6 +11,9 @@
 //!   its module text. System call numbers are libseccomp's ([`syscalls`]), the code is ours.
 //! - [`interpret`](mod@interpret): runs any filter as the kernel would, for one system call.
 //! - [`default`]: gabion's own profile, as reviewed data with a reason beside each group.
+//! - [`floor`]: what no container may do, as a small filter to stack under an engine's.
+//! - [`reach`]: what a filter may answer to all calls of a kind, rather than to one.
+//! - [`words`]: a profile in human words, and the symbolic names of arguments.
 //! - [`canary`]: calls that a set of filters answers with an errno, so that making them is harmless.
 //!
 //! Everything is a pure function of its arguments. Loading a filter is the business of the crate that may make
@@ -22,13 +25,16 @@ mod assembler;
 pub mod canary;
 pub mod compile;
 pub mod default;
+pub mod floor;
 pub mod interpret;
 pub mod profile;
 pub mod program;
+pub mod reach;
 mod rules;
 pub mod syscalls;
 pub mod verdict;
 mod widths;
+pub mod words;
 
 pub use abi::Abi;
 pub use canary::{Canary, canaries, permits};

@@ -206,7 +206,8 @@ fn entry(tables: &mut Vec<Table>, number: u32) -> &mut Said {
 }
 
 impl Decisions {
-    fn push(&mut self, number: u32, outcome: Outcome) {
+    /// From this number on, which has to be behind all others, this happens.
+    pub(crate) fn push(&mut self, number: u32, outcome: Outcome) {
         match self.runs.last_mut() {
             Some((_, last)) if *last == outcome => {}
             Some((start, last)) if *start == number => *last = outcome,

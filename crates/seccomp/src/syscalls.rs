@@ -258,6 +258,23 @@ pub fn resolve(name: &str, abi: Abi) -> Resolved {
     }
 }
 
+/// Every call of an ABI that is known here, by name, with its number.
+pub fn all(abi: Abi) -> Vec<(String, u32)> {
+    let base = base_ranges(abi).iter().flat_map(|(first, last)| *first..=*last);
+    let named = base.filter_map(|number| {
+        let call = ScmpSyscall::from(i32::try_from(number | abi.base()).ok()?);
+        let name = call.get_name_by_arch(library_architecture(abi)).ok()?;
+        Some((name, number | abi.base()))
+    });
+    let later = LATER.iter().filter(|later| !later.absent.contains(&abi));
+    let mut all: Vec<(String, u32)> = named
+        .chain(later.map(|later| (later.name.to_owned(), later.number | abi.base())))
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// When a call appeared, by name; [`Release::BASE`] for all that are older, or not known.
 pub fn since(name: &str) -> Release {
     LATER

@@ -71,8 +71,19 @@ pub fn mode() -> Result<i64> {
 
 /// System calls that [`probe`] will make: none of them reads or writes this process' memory if every
 /// argument that is a pointer is null, and none has an effect worth undoing before the program is replaced.
-const PROBES: [i64; 11] = [
+const PROBES: [i64; 22] = [
     libc::SYS_socket,
+    libc::SYS_ioctl,
+    libc::SYS_mount,
+    libc::SYS_clone3,
+    libc::SYS_setns,
+    libc::SYS_init_module,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_ptrace,
+    libc::SYS_vmsplice,
+    libc::SYS_memfd_secret,
+    libc::SYS_fanotify_init,
+    libc::SYS_name_to_handle_at,
     libc::SYS_io_uring_setup,
     libc::SYS_keyctl,
     libc::SYS_add_key,

@@ -6,14 +6,18 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::change::Change;
 use crate::config::Seccomp;
+use crate::facts::{Fact, FactKind};
 use crate::pointer::Pointer;
+use crate::policy::SeccompGap;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
 /// The rules of this topic.
-pub static RULES: &[&Rule] = &[&SEC_01, &SEC_02];
+pub static RULES: &[&Rule] = &[&SEC_01, &SEC_02, &SEC_03, &SEC_04, &SEC_05, &SEC_06, &SEC_07];
 
 /// The actions of the runtime-spec (config-linux.md, "Seccomp").
 pub const ACTIONS: [&str; 9] = [
@@ -256,10 +260,345 @@ fn lists_what_is_allowed(case: &Case<'_>, violations: &mut Violations) {
     }
 }
 
+static SEC_03: Rule = Rule {
+    id: "SEC-03",
+    title: "the seccomp filter denies what no container needs",
+    meaning: "linux.seccomp may let through an entry of the floor: rare families of sockets, io_uring, keys, new \
+              namespaces and mounts without SYS_ADMIN, and what else docs/seccomp.md lists under its capability. The \
+              filter is compiled and followed for every value of the arguments that do not matter, also with garbage in \
+              the half of a register that the kernel does not look at.",
+    why: "Engines' default profiles differ, age, and are replaced by looser ones to make one program run. What nearly \
+          no container needs, and where holes were found again and again, is denied whatever the profile says.",
+    stops: &[
+        "CVE-2026-31431 (Copy Fail, AF_ALG)",
+        "CVE-2026-43500 (AF_RXRPC)",
+        "the io_uring family",
+        "CVE-2022-0185 and nf_tables, by way of user namespaces",
+    ],
+    fields: &["/linux/seccomp"],
+    levels: Levels::new(Level::Off, Level::Harden, Level::Harden),
+    hardening: "a second, small filter is loaded under the engine's, which stays as it is; the kernel takes the \
+                stricter answer",
+    remedies: Remedies {
+        docker: "Nothing has to be done. A container that needs an entry (AF_VSOCK for a guest agent, nested for \
+                 containers in containers) is one for a site's policy: \"SEC-03:AF_VSOCK\" = \"off\".",
+        kubernetes: "Nothing has to be done. A pod that needs an entry is one for a site's policy: \
+                     \"SEC-03:nested\" = \"off\".",
+        config: "Deny the calls in linux.seccomp, or have the site's policy allow the entry by its name; \
+                 gabion seccomp floor lists them.",
+    },
+    mappings: Mappings {
+        pss: "Seccomp (baseline, restricted)",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.5.2",
+    },
+    facts: &[],
+    check: denies_the_floor,
+};
+
+/// `linux.seccomp` as a value for whoever understands filters; null if there is none.
+fn as_value(case: &Case<'_>) -> Value {
+    case.document
+        .pointer("/linux/seccomp")
+        .cloned()
+        .unwrap_or(Value::Null)
+}
+
+fn filter<'a>(case: &Case<'a>) -> Option<&'a Seccomp> {
+    let linux = case.config.linux.value()?;
+    linux.seccomp.value().filter(|filter| !filter.is_empty())
+}
+
+/// What the filter may let through; `None` if there is none and the default one will be filled in, which denies it all,
+/// or if rule SEC-01 has refused it for a word that is not understood.
+fn gaps(case: &Case<'_>) -> Option<Result<Vec<SeccompGap>, String>> {
+    if filter(case).is_none() {
+        let filled = case.policy.level(&SEC_01, None, SEC_01.levels.of(case.profile)) == Level::Harden;
+        if filled {
+            return None;
+        }
+    }
+    let bounding: &[String] = case
+        .config
+        .process
+        .value()
+        .and_then(|process| process.capabilities.value())
+        .map_or(&[], |sets| sets.bounding.items());
+    let mut words = Violations::default();
+    if let Some(filter) = filter(case) {
+        understood(filter, &mut words);
+    }
+    words
+        .list
+        .is_empty()
+        .then(|| (case.policy.seccomp_gaps)(&as_value(case), bounding))
+}
+
+fn denies_the_floor(case: &Case<'_>, violations: &mut Violations) {
+    const COMMON: Levels = Levels::new(Level::Off, Level::Harden, Level::Harden);
+    const RESTRICTED: Levels = Levels::new(Level::Off, Level::Off, Level::Harden);
+    let gaps = match gaps(case) {
+        None => return,
+        Some(Ok(gaps)) => gaps,
+        Some(Err(why)) => {
+            violations.undecided("/linux/seccomp", format!("the filter cannot be judged: {why}"));
+            return;
+        }
+    };
+    for gap in gaps {
+        violations
+            .report(
+                "/linux/seccomp",
+                format!("may let {} through", some(&gap.calls)),
+                "a filter that denies it",
+            )
+            .sub_key(gap.entry.clone())
+            .levels(if gap.restricted { RESTRICTED } else { COMMON })
+            .fix(Change::StackSeccomp { entry: gap.entry });
+    }
+}
+
+/// The first few of some calls.
+fn some(calls: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = calls.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if calls.len() > SHOWN {
+        text.push_str(&format!(" and {} more", calls.len() - SHOWN));
+    }
+    text
+}
+
+/// What rule TTY-01 asks: whether the filter may let somebody type into a terminal.
+pub(super) fn lets_terminal_input(case: &Case<'_>) -> Option<Result<bool, String>> {
+    let gaps = gaps(case)?;
+    Some(gaps.map(|gaps| gaps.iter().any(|gap| gap.entry == TERMINAL_INPUT)))
+}
+
+/// The floor's entry for TIOCSTI and TIOCLINUX.
+pub(super) const TERMINAL_INPUT: &str = "terminal-input";
+
+static SEC_04: Rule = Rule {
+    id: "SEC-04",
+    title: "the filter is for the architecture of the program",
+    meaning: "linux.seccomp.architectures lists the 32-bit or x32 interface of this kernel, or there is no filter, and \
+              the program of the container is none for it.",
+    why: "A 64-bit program can enter the kernel by the 32-bit way as well. There socketcall(2) and ipc(2) have their \
+          arguments behind a pointer, where no filter sees them, so that what is denied for socket(2) is open again; \
+          and the code behind that way is less looked at.",
+    stops: &[
+        "socketcall(2) as a way around a filter for families of sockets",
+        "holes of the 32-bit interface",
+    ],
+    fields: &["/linux/seccomp/architectures"],
+    levels: Levels::new(Level::Off, Level::Off, Level::Harden),
+    hardening: "a second filter, loaded under the engine's, kills programs of the other architectures",
+    remedies: Remedies {
+        docker: "Nothing has to be done. For Wine, SteamCMD and other 32-bit programs started by 64-bit ones, have the \
+                 site's policy turn SEC-04 off.",
+        kubernetes: "Nothing has to be done. For 32-bit programs started by 64-bit ones, have the site's policy turn \
+                     SEC-04 off.",
+        config: "List the native architecture alone in linux.seccomp.architectures.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.5.2",
+    },
+    facts: &[FactKind::Program],
+    check: native_only,
+};
+
+/// What the floor calls closing the other ways into the kernel.
+const COMPATIBILITY: &str = "compatibility";
+
+fn native_only(case: &Case<'_>, violations: &mut Violations) {
+    let Some(filter) = filter(case) else { return };
+    // The kernel of a 64-bit architecture offers these beside its own.
+    const OTHERS: [&str; 4] = [
+        "SCMP_ARCH_X86",
+        "SCMP_ARCH_X32",
+        "SCMP_ARCH_ARM",
+        "SCMP_ARCH_S390",
+    ];
+    let listed: Vec<&str> = filter
+        .architectures
+        .items()
+        .iter()
+        .map(String::as_str)
+        .filter(|name| OTHERS.contains(name))
+        .collect();
+    if listed.is_empty() {
+        return;
+    }
+    match &case.facts.program {
+        Fact::Known(program) if program.is_32_bit => {}
+        // A program that cannot be found is no reason to open anything; what starts it says so.
+        _ => {
+            violations
+                .report(
+                    "/linux/seccomp/architectures",
+                    format!("lists {}, and the program is none for it", listed.join(" and ")),
+                    "the native architecture alone",
+                )
+                .fix(Change::StackSeccomp {
+                    entry: COMPATIBILITY.to_owned(),
+                });
+        }
+    }
+}
+
+static SEC_05: Rule = Rule {
+    id: "SEC-05",
+    title: "who decides about system calls is trusted",
+    meaning: "linux.seccomp uses SCMP_ACT_NOTIFY, and listenerPath is not an absolute path, leads through .., or lies in \
+              a directory where anybody may make a socket.",
+    why: "Whoever listens there gets a descriptor with which it reads the memory of the workload's calls and decides \
+          about them. In a directory for everybody, anybody can be first.",
+    stops: &["a stranger that answers, and lets through, the calls that were to be decided"],
+    fields: &["/linux/seccomp/listenerPath"],
+    levels: Levels::new(Level::Audit, Level::Deny, Level::Deny),
+    hardening: "",
+    remedies: Remedies {
+        docker: "Docker sets no listener; look at what wrote the profile.",
+        kubernetes: "Place the agent's socket below /run, in a directory that belongs to root.",
+        config: "Set linux.seccomp.listenerPath to an absolute path below a directory that belongs to root, such as \
+                 /run/seccomp-agent/listener.sock.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.4.1",
+    },
+    facts: &[],
+    check: listener_is_trusted,
+};
+
+fn listener_is_trusted(case: &Case<'_>, violations: &mut Violations) {
+    let Some(filter) = filter(case) else { return };
+    let notifies = filter
+        .syscalls
+        .items()
+        .iter()
+        .any(|rule| rule.action == "SCMP_ACT_NOTIFY");
+    if !notifies {
+        return;
+    }
+    let path = filter.listener_path.value().map_or("", String::as_str);
+    let open = ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/lock/"];
+    let fault = if path.is_empty() {
+        "is not set, and SCMP_ACT_NOTIFY asks whoever listens there".to_owned()
+    } else if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        format!("{path:?} is no plain absolute path")
+    } else if open.iter().any(|directory| path.starts_with(directory)) {
+        format!("{path:?} is in a directory where anybody may make a socket")
+    } else {
+        return;
+    };
+    violations.report(
+        "/linux/seccomp/listenerPath",
+        fault,
+        "a socket in a directory that belongs to root",
+    );
+}
+
+static SEC_06: Rule = Rule {
+    id: "SEC-06",
+    title: "the filter leaves the processor's mitigations on",
+    meaning: "linux.seccomp.flags has SECCOMP_FILTER_FLAG_SPEC_ALLOW.",
+    why: "Before Linux 5.16 a filter turned the mitigation of Speculative Store Bypass on for the workload; with this \
+          flag it stays off. Later kernels leave it to the program.",
+    stops: &["Spectre variant 4 (CVE-2018-3639) on kernels before 5.16"],
+    fields: &["/linux/seccomp/flags"],
+    levels: Levels::new(Level::Off, Level::Off, Level::Audit),
+    hardening: "",
+    remedies: Remedies {
+        docker: "Docker does not set it; look at the profile that was given.",
+        kubernetes: "Remove the flag from the localhost profile.",
+        config: "Remove SECCOMP_FILTER_FLAG_SPEC_ALLOW from linux.seccomp.flags. gabion does not add it by itself.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.5.2",
+    },
+    facts: &[],
+    check: mitigations,
+};
+
+fn mitigations(case: &Case<'_>, violations: &mut Violations) {
+    let Some(filter) = filter(case) else { return };
+    let flags = filter.flags.items().iter();
+    for (index, _) in flags
+        .enumerate()
+        .filter(|(_, flag)| *flag == "SECCOMP_FILTER_FLAG_SPEC_ALLOW")
+    {
+        violations.report(
+            Pointer::at("/linux/seccomp/flags").index(index),
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW keeps the mitigation of Speculative Store Bypass off",
+            "no such flag",
+        );
+    }
+}
+
+static SEC_07: Rule = Rule {
+    id: "SEC-07",
+    title: "calls that are newer than the filter do not exist",
+    meaning: "linux.seccomp kills or traps by default, so that a program which tries a newer system call dies instead \
+              of falling back on an older one. Where the default is an errno, gabion's compiler answers calls that are \
+              younger than the profile with ENOSYS by itself; that needs no entry here.",
+    why: "The C library tries new calls first. A container that dies of it after an update is one whose filter is \
+          turned off.",
+    stops: &["containers whose filter is turned off because an update broke them"],
+    fields: &["/linux/seccomp/defaultAction"],
+    levels: Levels::new(Level::Off, Level::Harden, Level::Harden),
+    hardening: "the compiler answers calls that are younger than the profile with ENOSYS, where its default is an \
+                errno; a default that kills is recorded",
+    remedies: Remedies {
+        docker: "Set defaultAction to SCMP_ACT_ERRNO in the profile that was given.",
+        kubernetes: "Set defaultAction to SCMP_ACT_ERRNO in the localhost profile.",
+        config: "Set linux.seccomp.defaultAction to SCMP_ACT_ERRNO.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.5.2",
+    },
+    facts: &[],
+    check: ages_well,
+};
+
+fn ages_well(case: &Case<'_>, violations: &mut Violations) {
+    let Some(action) = filter(case).and_then(|filter| filter.default_action.value()) else {
+        return;
+    };
+    let deadly = [
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_TRAP",
+    ];
+    if deadly.contains(&action.as_str()) {
+        violations
+            .report(
+                "/linux/seccomp/defaultAction",
+                format!("{action:?} ends a program that tries a call which the filter does not name"),
+                "SCMP_ACT_ERRNO",
+            )
+            // Nothing is added for it: what kills is as strict as can be, and a decision of its author.
+            .levels(Levels::new(Level::Off, Level::Off, Level::Audit));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
+    use super::super::table::{Table, known, with as holding};
     use super::super::testing::{findings, hardened, host, table};
     use super::*;
     use crate::profile::Profile;
@@ -401,6 +740,221 @@ mod tests {
                 ("absent", json!({}), ["", "", ""]),
                 ("null", with(json!(null)), ["", "", ""]),
                 ("empty", with(json!({})), ["", "", ""]),
+            ],
+        );
+    }
+
+    /// A filter with `lets` in it lets that entry through; without a filter all is let through.
+    fn some_gaps(filter: &Value, bounding: &[String]) -> Result<Vec<SeccompGap>, String> {
+        if filter.get("broken").is_some() {
+            return Err("it is broken".to_owned());
+        }
+        let gap = |entry: &str, restricted| SeccompGap {
+            entry: entry.to_owned(),
+            restricted,
+            calls: ["socket(38)", "b", "c", "d"].map(str::to_owned).to_vec(),
+        };
+        let mut gaps = vec![
+            gap("AF_ALG", false),
+            gap("debugging", true),
+            gap(TERMINAL_INPUT, false),
+        ];
+        if !bounding.iter().any(|has| has == "CAP_SYS_ADMIN") {
+            gaps.push(gap("nested", false));
+        }
+        let lets = filter.get("lets").and_then(Value::as_str);
+        gaps.retain(|gap| filter.is_null() || lets == Some(gap.entry.as_str()));
+        Ok(gaps)
+    }
+
+    fn judging(profile: Profile) -> Table {
+        let mut table = Table::of(profile);
+        table.policy.seccomp_gaps = some_gaps;
+        table
+    }
+
+    fn letting(entry: &str) -> Value {
+        holding(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "lets": entry}),
+        )
+    }
+
+    #[test]
+    fn what_a_filter_lets_through_of_the_floor_is_stacked_entry_by_entry() {
+        let [privileged, baseline, restricted] = Profile::ALL.map(judging);
+        assert!(privileged.verdicts("SEC-03", &letting("AF_ALG")).is_empty());
+        for table in [&baseline, &restricted] {
+            assert_eq!(
+                table.verdicts("SEC-03", &letting("AF_ALG")),
+                ["harden SEC-03:AF_ALG /linux/seccomp"]
+            );
+            assert!(table.verdicts("SEC-03", &letting("nothing")).is_empty());
+        }
+        assert!(baseline.verdicts("SEC-03", &letting("debugging")).is_empty());
+        assert_eq!(
+            restricted.verdicts("SEC-03", &letting("debugging")),
+            ["harden SEC-03:debugging /linux/seccomp"]
+        );
+        assert_eq!(
+            baseline.findings("SEC-03", &letting("AF_ALG"))[0].found,
+            "may let socket(38), b, c and 1 more through"
+        );
+        let after = baseline.hardened("SEC-03", &letting("AF_ALG"));
+        assert_eq!(after["linux"][crate::change::FLOOR], json!(["AF_ALG"]));
+        assert_eq!(
+            after["linux"]["seccomp"],
+            letting("AF_ALG")["linux"]["seccomp"],
+            "the engine's is left alone"
+        );
+    }
+
+    #[test]
+    fn an_entry_is_waived_by_its_name_and_a_capability_takes_it_away() {
+        let mut table = judging(Profile::Baseline);
+        table.policy.levels.insert("SEC-03:AF_ALG".to_owned(), Level::Off);
+        assert!(table.verdicts("SEC-03", &letting("AF_ALG")).is_empty());
+        assert_eq!(
+            table.verdicts("SEC-03", &letting("nested")),
+            ["harden SEC-03:nested /linux/seccomp"]
+        );
+        let mut document = letting("nested");
+        document["process"]["capabilities"] = json!({"bounding": ["CAP_SYS_ADMIN"]});
+        assert!(table.verdicts("SEC-03", &document).is_empty());
+    }
+
+    #[test]
+    fn a_container_without_a_filter_has_the_floor_only_if_no_filter_is_filled_in() {
+        let document = holding("/linux/seccomp", json!(null));
+        let mut table = judging(Profile::Baseline);
+        assert!(
+            table.verdicts("SEC-03", &document).is_empty(),
+            "the default filter denies all of it"
+        );
+        table.policy.levels.insert("SEC-01".to_owned(), Level::Audit);
+        assert_eq!(
+            table.hardened("SEC-03", &document)["linux"][crate::change::FLOOR],
+            json!(["AF_ALG", TERMINAL_INPUT, "nested"])
+        );
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_judged_is_refused_and_one_with_an_unknown_word_is_left_to_sec_01() {
+        let broken = holding(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "broken": 1}),
+        );
+        let finding = &judging(Profile::Baseline).findings("SEC-03", &broken)[0];
+        assert!(finding.undecided && finding.action == crate::Action::Deny);
+        assert_eq!(finding.found, "the filter cannot be judged: it is broken");
+        let word = holding(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_DENY", "broken": 1}),
+        );
+        assert!(judging(Profile::Baseline).findings("SEC-03", &word).is_empty());
+        // Nobody was asked.
+        let finding = &Table::of(Profile::Baseline).findings("SEC-03", &letting("AF_ALG"))[0];
+        assert!(finding.undecided);
+    }
+
+    #[test]
+    fn other_architectures_are_closed_under_restricted_unless_the_program_is_for_them() {
+        let lists = |names: &[&str]| {
+            holding(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": names}),
+            )
+        };
+        let both = lists(&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+        let program = |is_32_bit| {
+            judging(Profile::Restricted)
+                .knowing(|facts| facts.program = known(crate::facts::ProgramFact { is_32_bit }))
+        };
+        let closes = ["harden SEC-04 /linux/seccomp/architectures"];
+        assert_eq!(program(false).verdicts("SEC-04", &both), closes);
+        assert!(program(true).verdicts("SEC-04", &both).is_empty());
+        assert_eq!(
+            judging(Profile::Restricted).verdicts("SEC-04", &both),
+            closes,
+            "not known"
+        );
+        assert!(judging(Profile::Baseline).verdicts("SEC-04", &both).is_empty());
+        assert!(
+            program(false)
+                .verdicts("SEC-04", &lists(&["SCMP_ARCH_X86_64"]))
+                .is_empty()
+        );
+        assert!(program(false).verdicts("SEC-04", &lists(&[])).is_empty());
+        assert_eq!(
+            program(false).hardened("SEC-04", &both)["linux"][crate::change::FLOOR],
+            json!(["compatibility"])
+        );
+    }
+
+    #[test]
+    fn a_listener_is_in_a_directory_that_belongs_to_root() {
+        let at = "/linux/seccomp/listenerPath";
+        let (audit, deny) = (format!("audit {at}"), format!("deny {at}"));
+        let bad = [audit.as_str(), deny.as_str(), deny.as_str()];
+        let notify = |path: Value| {
+            with(json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": path,
+                        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}))
+        };
+        table(
+            "SEC-05",
+            &host(),
+            &[
+                ("good", notify(json!("/run/agent/s.sock")), ["", "", ""]),
+                ("absent", notify(json!(null)), bad),
+                ("relative", notify(json!("agent.sock")), bad),
+                ("climbing", notify(json!("/run/../tmp/s")), bad),
+                ("for everybody", notify(json!("/tmp/s.sock")), bad),
+                ("near miss", notify(json!("/tmpfiles/s.sock")), ["", "", ""]),
+                (
+                    "nobody is asked",
+                    with(json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/tmp/s"})),
+                    ["", "", ""],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn flags_that_turn_mitigations_off_and_filters_that_kill_are_recorded() {
+        table(
+            "SEC-06",
+            &host(),
+            &[
+                (
+                    "set",
+                    with(json!({"defaultAction": "SCMP_ACT_ERRNO",
+                                "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]})),
+                    ["", "", "audit /linux/seccomp/flags/1"],
+                ),
+                (
+                    "null",
+                    with(json!({"defaultAction": "SCMP_ACT_ERRNO", "flags": null})),
+                    ["", "", ""],
+                ),
+            ],
+        );
+        let kills = ["", "", "audit /linux/seccomp/defaultAction"];
+        table(
+            "SEC-07",
+            &host(),
+            &[
+                (
+                    "kills",
+                    with(json!({"defaultAction": "SCMP_ACT_KILL_PROCESS"})),
+                    kills,
+                ),
+                ("traps", with(json!({"defaultAction": "SCMP_ACT_TRAP"})), kills),
+                (
+                    "answers",
+                    with(json!({"defaultAction": "SCMP_ACT_ERRNO"})),
+                    ["", "", ""],
+                ),
+                ("absent", json!({}), ["", "", ""]),
             ],
         );
     }

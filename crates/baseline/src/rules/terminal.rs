@@ -1,11 +1,76 @@
 //! Terminal and descriptors: what a container inherits of the process that creates it.
 
+use super::seccomp;
+use crate::change::Change;
 use crate::facts::{Fact, FactKind, FileKind};
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
 /// The rules of this topic.
-pub static RULES: &[&Rule] = &[&TTY_02];
+pub static RULES: &[&Rule] = &[&TTY_01, &TTY_02];
+
+static TTY_01: Rule = Rule {
+    id: "TTY-01",
+    title: "nobody types into the operator's terminal",
+    meaning: "process.terminal is true, the kernel allows TIOCSTI (before Linux 6.2, or dev.tty.legacy_tiocsti is 1), and \
+              linux.seccomp may let the ioctls TIOCSTI or TIOCLINUX through.",
+    why: "The terminal of docker run -it and exec -it is one that the operator's shell goes on with. What a program \
+          types into it is read by that shell once the container has ended.",
+    stops: &["CVE-2023-28100 and its kind: commands typed into the operator's shell"],
+    fields: &["/process/terminal"],
+    levels: Levels::new(Level::Off, Level::Harden, Level::Harden),
+    hardening: "a second filter, loaded under the engine's, denies the two ioctls",
+    remedies: Remedies {
+        docker: "Nothing has to be done.",
+        kubernetes: "Nothing has to be done.",
+        config: "Deny the ioctls 0x5412 and 0x541c in linux.seccomp with a comparison of the low 32 bits \
+                 (SCMP_CMP_MASKED_EQ), or set dev.tty.legacy_tiocsti to 0 on the host.",
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.4.3",
+    },
+    facts: &[FactKind::Kernel],
+    check: typing,
+};
+
+fn typing(case: &Case<'_>, violations: &mut Violations) {
+    let terminal = case
+        .config
+        .process
+        .value()
+        .is_some_and(|process| process.terminal.is_true());
+    if !terminal {
+        return;
+    }
+    let closed = match &case.facts.kernel {
+        Fact::Known(kernel) => kernel.version >= (6, 2) && kernel.legacy_tiocsti == Some(false),
+        // The filter is harmless where the kernel denies it as well.
+        Fact::Unknown(_) => false,
+    };
+    if closed {
+        return;
+    }
+    match seccomp::lets_terminal_input(case) {
+        None | Some(Ok(false)) => {}
+        Some(Ok(true)) => {
+            violations
+                .report(
+                    "/process/terminal",
+                    "true, and a program may type into the terminal (TIOCSTI)",
+                    "a filter that denies the ioctls TIOCSTI and TIOCLINUX",
+                )
+                .fix(Change::StackSeccomp {
+                    entry: seccomp::TERMINAL_INPUT.to_owned(),
+                });
+        }
+        Some(Err(why)) => {
+            violations.undecided("/process/terminal", format!("the filter cannot be judged: {why}"));
+        }
+    }
+}
 
 static TTY_02: Rule = Rule {
     id: "TTY-02",
@@ -151,5 +216,69 @@ mod tests {
         let mut check = table(Profile::Privileged, 0, FileKind::Directory);
         check.operation = Operation::Check { offline: false };
         assert!(check.findings("TTY-02", &document).is_empty());
+    }
+
+    #[test]
+    fn typing_into_the_terminal_is_denied_where_kernel_and_filter_let_it() {
+        fn lets(filter: &serde_json::Value, _: &[String]) -> Result<Vec<crate::policy::SeccompGap>, String> {
+            let gap = crate::policy::SeccompGap {
+                entry: seccomp::TERMINAL_INPUT.to_owned(),
+                restricted: false,
+                calls: Vec::new(),
+            };
+            Ok(if filter.get("lets").is_some() {
+                vec![gap]
+            } else {
+                Vec::new()
+            })
+        }
+        let table = |profile, version, legacy_tiocsti| {
+            let mut table = Table::of(profile).knowing(|facts| {
+                facts.kernel = known(crate::facts::KernelFact {
+                    version,
+                    last_capability: 40,
+                    legacy_tiocsti,
+                    in_initial_user_namespace: true,
+                });
+            });
+            table.policy.seccomp_gaps = lets;
+            table
+        };
+        let mut document = with("/process/terminal", json!(true));
+        document["linux"] = json!({"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "lets": 1}});
+        let hardened = ["harden TTY-01 /process/terminal"];
+        for (version, legacy, expected) in [
+            ((6, 12), Some(true), &hardened[..]),
+            ((6, 1), None, &hardened),
+            ((6, 12), Some(false), &[]),
+        ] {
+            assert_eq!(
+                table(Profile::Baseline, version, legacy).verdicts("TTY-01", &document),
+                expected
+            );
+            assert!(
+                table(Profile::Privileged, version, legacy)
+                    .verdicts("TTY-01", &document)
+                    .is_empty()
+            );
+        }
+        let old = table(Profile::Restricted, (5, 15), None);
+        assert_eq!(
+            old.hardened("TTY-01", &document)["linux"][crate::change::FLOOR],
+            json!([seccomp::TERMINAL_INPUT])
+        );
+        document["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO"});
+        assert!(
+            old.verdicts("TTY-01", &document).is_empty(),
+            "the filter denies it"
+        );
+        document["linux"]["seccomp"] = json!(null);
+        assert!(
+            old.verdicts("TTY-01", &document).is_empty(),
+            "the default filter denies it"
+        );
+        document["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO", "lets": 1});
+        document["process"]["terminal"] = json!(false);
+        assert!(old.verdicts("TTY-01", &document).is_empty());
     }
 }

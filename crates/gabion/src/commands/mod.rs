@@ -18,6 +18,7 @@ pub(crate) mod pause;
 pub(crate) mod policy;
 pub(crate) mod policy_test;
 pub(crate) mod run;
+pub(crate) mod seccomp;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
