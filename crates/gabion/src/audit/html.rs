@@ -13,7 +13,7 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}\
 .sum{font-size:1.1rem}.bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;\
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{background:var(--soft)}\
-th,td .bad{overflow-wrap:normal;white-space:nowrap}td:first-child{min-width:8rem}td.n{text-align:right;white-space:nowrap}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
+th,td .bad{overflow-wrap:normal;white-space:nowrap}td:first-child{min-width:8rem}th.n,td.n{text-align:right;white-space:nowrap}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}\
 summary{cursor:pointer;overflow-wrap:anywhere}.note{opacity:.75}\
 @media print{body{margin:0;max-width:none;font-size:11pt}details,tr{break-inside:avoid}}";
@@ -26,16 +26,19 @@ pub(crate) fn page(audit: &Audit) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <title>gabion audit of {host}</title><style>{STYLE}</style></head><body>\n\
          <h1>Containers on {host}</h1><p class=\"note\">{time}, judged by the profile <b>{profile}</b> of gabion. \
-         Nothing was stopped or changed.</p>\n<p class=\"sum\">{all} containers: <span class=\"bad\">{refused} would be \
+         Nothing was stopped or changed.</p>\n<p class=\"sum\">{counted}: <span class=\"bad\">{refused} would be \
          refused</span>, <span class=\"good\">{} would run</span>.</p>\n",
         all - refused,
+        counted = super::containers(all),
         host = escape(&audit.host),
         time = escape(&audit.time),
         profile = escape(audit.profile),
     );
     let by_rule = audit.by_rule();
     if !by_rule.is_empty() {
-        out.push_str("<h2>By rule</h2><table><tr><th>Rule<th>What it demands<th>Containers</tr>\n");
+        out.push_str(
+            "<h2>By rule</h2><table><tr><th>Rule<th>What it demands<th class=\"n\">Containers</tr>\n",
+        );
         for (rule, ids) in by_rule {
             out.push_str(&format!(
                 "<tr><td><code>{}</code><td>{}<td class=\"n\">{}</tr>\n",

@@ -82,6 +82,14 @@ impl Audit {
     }
 }
 
+/// So many containers, in words.
+pub(crate) fn containers(count: usize) -> String {
+    match count {
+        1 => "1 container".to_owned(),
+        _ => format!("{count} containers"),
+    }
+}
+
 /// What a rule is about, in a few words.
 pub(crate) fn title(rule: &str) -> &'static str {
     rules::find(rule).map_or("a rule of this site", |rule| rule.title)
@@ -192,6 +200,14 @@ pub(crate) mod tests {
                 container("broken", Err("config.json is empty".to_owned())),
             ],
         }
+    }
+
+    #[test]
+    fn one_container_is_one() {
+        assert_eq!(
+            [0, 1, 2].map(containers),
+            ["0 containers", "1 container", "2 containers"]
+        );
     }
 
     #[test]

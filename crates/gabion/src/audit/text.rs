@@ -7,8 +7,8 @@ use super::{Audit, title};
 
 pub(crate) fn page(audit: &Audit) -> String {
     let mut out = format!(
-        "{} containers on {} under profile {}: {} would be refused\n",
-        audit.containers.len(),
+        "{} on {} under profile {}: {} would be refused\n",
+        super::containers(audit.containers.len()),
         printable(&audit.host),
         audit.profile,
         audit.refused(),
