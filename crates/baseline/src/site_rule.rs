@@ -28,7 +28,8 @@ pub const MAX_NESTING: usize = 24;
 pub const MAX_LOOPS: u32 = 2;
 /// The most joins (`+`): each may double what it is given.
 pub const MAX_JOINS: u32 = 4;
-/// The most steps of an evaluation, roughly a second's work of a slow machine at worst.
+/// The most steps of an evaluation: operations, times the longest list for each loop. They bound the work by counting; how
+/// long a step takes depends on what it compares, and is not bounded here.
 pub const MAX_STEPS: u64 = 4_000_000;
 
 /// Functions that may be called, operators apart. `matches` is not among them: a regular expression has no small bound.
