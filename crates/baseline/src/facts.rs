@@ -296,7 +296,8 @@ pub struct KernelFact {
     pub last_capability: u32,
     /// `dev.tty.legacy_tiocsti`; absent before Linux 6.2, where TIOCSTI always works.
     pub legacy_tiocsti: Option<bool>,
-    /// The runtime itself runs in the initial user namespace.
+    /// The runtime itself runs as root of the initial user namespace: low ids that a container is given are the host's
+    /// accounts. The kernel gives an ordinary user, and whoever is in a user namespace, their own ids alone.
     pub in_initial_user_namespace: bool,
 }
 

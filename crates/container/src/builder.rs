@@ -21,6 +21,7 @@ use crate::causes;
 use crate::cgroup_entry::Entry;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
+use crate::rootless::Rootless;
 
 /// What the builder needs.
 pub(crate) struct Building {
@@ -36,6 +37,8 @@ pub(crate) struct Building {
     pub(crate) preserved_descriptors: u32,
     /// The container's cgroup, where the builder can begin in it.
     pub(crate) cgroup: Option<Entry>,
+    /// What the builder enters first, without root.
+    pub(crate) rootless: Option<Rootless>,
 }
 
 /// The way from the builder, its hooks and the init process back to `create`.
@@ -152,6 +155,9 @@ fn inside(
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| format!("prctl(PR_SET_PDEATHSIG): {errno}"))?;
     nix::unistd::chdir("/").map_err(|errno| format!("chdir(/): {errno}"))?;
+    if let Some(rootless) = &building.rootless {
+        rootless.enter()?;
+    }
     let to_create = report
         .as_fd()
         .try_clone_to_owned()

@@ -30,6 +30,7 @@ use crate::listener;
 use crate::normalize;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
+use crate::rootless::{self, Rootless};
 use crate::scheduling::Scheduling;
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
@@ -59,6 +60,8 @@ pub struct CreateOptions {
     pub held: gabion_host::Held,
     /// The Linux security modules of this host.
     pub lsm: LsmFact,
+    /// Do without what only root of the host may do: cgroups above all.
+    pub rootless: bool,
 }
 
 /// A created container.
@@ -87,6 +90,9 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     let config = admitted.config();
     let id = options.id.as_str();
     check_console(config, options)?;
+    if options.rootless {
+        rootless::check(config)?;
+    }
     let rootfs = rootfs(config, &options.bundle)?;
     let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
     let uid = config
@@ -108,6 +114,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         systemd_cgroup: options.systemd_cgroup,
         namespaces: &options.held.namespaces,
         user_namespace: user_namespace.as_ref(),
+        rootless: options.rootless,
     };
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
@@ -146,7 +153,10 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     };
     let mut promise = Promise {
         filters: plan.filters.len() as u64,
-        limits: limits::of(config),
+        limits: match options.rootless {
+            true => Vec::new(),
+            false => limits::of(config),
+        },
         devices: devices::of(config)?,
         plan: promised,
     };
@@ -164,7 +174,10 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         owner: nix::unistd::geteuid().as_raw(),
         annotations: config.annotations.value().cloned().unwrap_or_default(),
         profile: admitted.profile().name().to_owned(),
-        cgroups: gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
+        cgroups: match options.rootless {
+            true => Vec::new(),
+            false => gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
+        },
         init: None,
         hooks: LateHooks {
             poststart: late.poststart.items().to_vec(),
@@ -173,11 +186,15 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     };
 
     let mut locked = root.make(&options.id, &record)?;
-    let entry = Entry::make(config, cgroup_mode, options.systemd_cgroup, &record.cgroups);
+    let entry = match options.rootless {
+        true => None,
+        false => Entry::make(config, cgroup_mode, options.systemd_cgroup, &record.cgroups),
+    };
+    let rootless = Rootless::of(options.rootless, user_namespace, &cgroups_path);
     let state = HookState::creating(config, id, &options.bundle);
     let built = build(
         &locked,
-        entry,
+        (entry, rootless),
         admitted.document(),
         &document,
         options,
@@ -206,12 +223,17 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             Some(agent) => hand_over(agent, pid, &HookState::creating(config, id, &options.bundle))?,
         }
         disable_oom_killer(config, &record.cgroups)?;
-        if !options.systemd_cgroup {
-            limits::set_pids(config, &record.cgroups)?;
+        if !options.rootless {
+            if !options.systemd_cgroup {
+                limits::set_pids(config, &record.cgroups)?;
+            }
+            devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
         }
-        devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
         cgroup::verify(&promise, pid, &record.cgroups)?;
-        promise.settle(pid)?;
+        // The kernel shows an ordinary user nothing of a process that is not dumpable.
+        if nix::unistd::geteuid().is_root() {
+            promise.settle(pid)?;
+        }
         promise.save(locked.path())?;
         if let Some(path) = &options.pidfd_socket {
             send_descriptor(path, process::open(pid)?.as_fd())?;
@@ -238,7 +260,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
 
 fn build(
     locked: &Locked,
-    cgroup: Option<Entry>,
+    (cgroup, rootless): (Option<Entry>, Option<Rootless>),
     effective: &serde_json::Value,
     document: &serde_json::Value,
     options: &CreateOptions,
@@ -274,6 +296,7 @@ fn build(
         systemd_cgroup: options.systemd_cgroup,
         preserved_descriptors: options.preserved_descriptors,
         cgroup,
+        rootless,
     };
     builder::build(&building, channel, |to_create| descent(to_create, to_start)).map_err(
         |error| match error {

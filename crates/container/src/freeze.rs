@@ -42,6 +42,12 @@ pub fn resume(root: &StateRoot, id: &ContainerId) -> Result<()> {
 /// [`ContainerError::Missing`], or if its cgroup cannot be read.
 pub fn processes(root: &StateRoot, id: &ContainerId) -> Result<Vec<i32>> {
     let record = root.read(id)?;
+    if record.cgroups.is_empty() {
+        return Err(ContainerError::Other(
+            "the processes of a container that was made without root cannot be listed: it has no cgroup"
+                .to_owned(),
+        ));
+    }
     Ok(cgroup::processes(&record.cgroups)?.into_iter().collect())
 }
 

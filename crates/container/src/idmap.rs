@@ -20,6 +20,7 @@ use nix::unistd::{pipe2, read, write};
 
 use crate::error::{ContainerError, Result};
 use crate::finish;
+use crate::rootless;
 
 /// A copy of a bind mount's source with mapped owners, mounted nowhere yet.
 #[derive(Debug)]
@@ -53,7 +54,9 @@ pub(crate) fn user_namespace(config: &Config) -> Result<Option<OwnedFd>> {
         .iter()
         .any(|entry| entry.kind == "user" && entry.joins().is_none());
     let (uids, gids) = (linux.uid_mappings.items(), linux.gid_mappings.items());
-    if !is_new || (uids.len() <= 1 && gids.len() <= 1) {
+    // Without root the builder itself has to be in it.
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_new || (is_root && uids.len() <= 1 && gids.len() <= 1) {
         return Ok(None);
     }
     make(uids, gids, "/linux").map(Some)
@@ -190,7 +193,12 @@ fn make(uids: &[IdMapping], gids: &[IdMapping], pointer: &str) -> Result<OwnedFd
                 "no new user namespace: unshare(CLONE_NEWUSER) was refused".to_owned(),
             ));
         }
-        for (file, ranges, property) in [("uid_map", uids, "uidMappings"), ("gid_map", gids, "gidMappings")] {
+        let is_root = nix::unistd::geteuid().is_root();
+        if !is_root {
+            rootless::write_mappings(child, [uids, gids].map(|ranges| (ranges, text(ranges))), pointer)?;
+        }
+        let lists = [("uid_map", uids, "uidMappings"), ("gid_map", gids, "gidMappings")];
+        for (file, ranges, property) in lists.into_iter().filter(|_| is_root) {
             let path = format!("/proc/{child}/{file}");
             fs::write(&path, text(ranges)).map_err(|error| ContainerError::Unsupported {
                 pointer: format!("{pointer}/{property}"),

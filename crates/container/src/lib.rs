@@ -45,6 +45,7 @@ mod mount_options;
 mod normalize;
 mod plan;
 mod promise;
+mod rootless;
 mod run;
 mod scheduling;
 pub mod seal;

@@ -15,6 +15,7 @@
 //! | mount options it would drop take another way | see [`crate::mount_options`] |
 //! | mounts with mapped owners, and remounts | made and done after, with the mount API (see [`crate::finish`]) |
 //! | devices outside /dev | made after (see [`crate::finish`]) |
+//! | without root: `linux.resources`, a new user namespace | there is no cgroup, and the builder is in it already (see [`crate::rootless`]) |
 //! | a user namespace of several ranges is joined | it was made for its mapping (see [`crate::idmap`]) |
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -40,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub(crate) namespaces: &'a [Option<OwnedFd>],
     /// The container's user namespace, if it was made beforehand.
     pub(crate) user_namespace: Option<&'a OwnedFd>,
+    /// There are no cgroups for the container; an ordinary user's builder is in the user namespace already.
+    pub(crate) rootless: bool,
 }
 
 /// Makes the document for libcontainer.
@@ -125,6 +128,16 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     if context.user_namespace.is_some() {
         linux.remove("uidMappings");
         linux.remove("gidMappings");
+    }
+    if context.rootless {
+        linux.remove("resources");
+        // Root in a user namespace may join another one like root of the host.
+        if context.user_namespace.is_some()
+            && !nix::unistd::geteuid().is_root()
+            && let Some(Value::Array(entries)) = linux.get_mut("namespaces")
+        {
+            entries.retain(|entry| entry.get("type").is_none_or(|kind| kind != "user"));
+        }
     }
     if let Some(Value::Array(devices)) = linux.get_mut("devices") {
         devices.retain(|device| {

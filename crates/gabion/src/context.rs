@@ -1,6 +1,7 @@
 //! What every command can ask for.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::policy_file::Site;
@@ -10,6 +11,9 @@ use crate::cli::{Globals, Rootless};
 use crate::failure::Failure;
 use crate::log::{Log, Severity};
 use crate::policy::{self, ChosenBy};
+
+/// Where decisions are recorded unless the policy names another place.
+const LEDGER: &str = "/var/log/gabion/decisions.jsonl";
 
 /// The global flags, understood.
 #[derive(Debug)]
@@ -50,8 +54,22 @@ impl<'a> Context<'a> {
         match self.globals.rootless {
             Rootless::True => true,
             Rootless::False => false,
-            Rootless::Auto => !nix::unistd::geteuid().is_root(),
+            Rootless::Auto => {
+                !nix::unistd::geteuid().is_root() || gabion_host::namespaces::is_in_user_namespace()
+            }
         }
+    }
+
+    /// Where the decisions of a user are recorded who is not root of the host, if the policy does not name a place.
+    fn ledger_of_user(&self) -> Option<PathBuf> {
+        let given = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let state =
+            given("XDG_STATE_HOME").or_else(|| given("HOME").map(|home| home.join(".local/state")))?;
+        Some(state.join("gabion/decisions.jsonl"))
     }
 
     /// The site's policy, with the profile that the caller chose, and how it was chosen. Read when asked for:
@@ -60,6 +78,13 @@ impl<'a> Context<'a> {
         let mut site = policy::load(self.globals.policy.as_deref(), gabion_seccomp::default::profile)?;
         site.policy.seccomp_gaps = crate::commands::seccomp::gaps;
         let by = policy::choose(&mut site, self.globals.profile, Path::new(self.program));
+        // Without a place that this user could write to, none is chosen: opening the usual one says why.
+        if self.is_rootless()
+            && site.ledger.path == Path::new(LEDGER)
+            && let Some(path) = self.ledger_of_user()
+        {
+            site.ledger.path = path;
+        }
         Ok((site, by))
     }
 
@@ -69,6 +94,23 @@ impl<'a> Context<'a> {
             path: site.ledger.path.clone(),
             required: site.ledger.required,
         };
+        // What is above a user's own ledger is the user's too. If it cannot be made, opening says so.
+        if self.is_rootless() && self.ledger_of_user().as_ref() == Some(&settings.path) {
+            let above = settings
+                .path
+                .parent()
+                .and_then(Path::parent)
+                .unwrap_or(Path::new("/"));
+            let made = std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(above);
+            made.map_err(|error| {
+                Failure::error(format!(
+                    "cannot make {above:?}, where decisions are recorded: {error}"
+                ))
+            })?;
+        }
         match Ledger::open(&settings) {
             Ok(ledger) => Ok(Some(ledger)),
             Err(error) if settings.required => Err(error.into()),

@@ -36,7 +36,8 @@ fn ask() -> Result<KernelFact, String> {
         version,
         last_capability,
         legacy_tiocsti,
-        in_initial_user_namespace,
+        // An ordinary user is given no other id than those that are the user's own.
+        in_initial_user_namespace: in_initial_user_namespace && nix::unistd::geteuid().is_root(),
     })
 }
 

@@ -163,6 +163,11 @@ fn host_match(kind: Kind, identity: Identity) -> nix::Result<Option<HostMatch>> 
     Ok((init == Some(identity)).then_some(HostMatch::Initial))
 }
 
+/// True if this process is in a user namespace below the initial one; false too where procfs does not say.
+pub fn is_in_user_namespace() -> bool {
+    in_initial_user_namespace() == Ok(false)
+}
+
 /// Whether this process is in the initial user namespace.
 pub(crate) fn in_initial_user_namespace() -> nix::Result<bool> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;

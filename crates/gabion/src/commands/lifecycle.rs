@@ -298,6 +298,7 @@ fn prepare(
         systemd_cgroup: context.globals().systemd_cgroup,
         held: std::mem::take(&mut admission.held),
         lsm: admission.lsm.clone().unwrap_or_else(LsmFact::default),
+        rootless: context.is_rootless(),
     };
     Ok((root, id, admission, options))
 }
@@ -309,7 +310,17 @@ fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
 pub(crate) fn place(id: &str, context: &Context<'_>) -> Result<(StateRoot, ContainerId), Failure> {
     let id = ContainerId::new(id)?;
     let root = std::path::absolute(context.root())?;
-    Ok((StateRoot::open(&root)?, id))
+    let opened = StateRoot::open(&root);
+    if opened.is_err() && context.is_rootless() && context.globals().root.is_none() {
+        let state = opened.map_err(anyhow::Error::from);
+        return Ok((
+            state.context(
+                "without root, XDG_RUNTIME_DIR or --root names a directory of yours for the state",
+            )?,
+            id,
+        ));
+    }
+    Ok((opened?, id))
 }
 
 /// Records why a container does not run: a mismatch is a verdict of its own.

@@ -1,0 +1,277 @@
+//! An ordinary user's containers: without root, below a user namespace, under the same judgement.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+
+use gabion_integration::{Answer, gabion, make_rootfs, run, skip};
+use serde_json::{Value, json};
+
+/// Nobody's id on a usual host, and above what engines give to user namespaces.
+const USER: u32 = 64_321;
+
+/// A user with a bundle of `gabion spec --rootless`.
+struct User {
+    home: tempfile::TempDir,
+    config: Value,
+    /// What runs before the user's command, as root, in a mount namespace of the test's own.
+    prelude: String,
+}
+
+impl User {
+    /// `None`, and a line that says so, where the host lets no ordinary user make a user namespace.
+    fn new() -> Option<Self> {
+        let home = tempfile::Builder::new().prefix("gabion-user.").tempdir().unwrap();
+        let mut user = User {
+            home,
+            config: Value::Null,
+            prelude: String::new(),
+        };
+        fs::set_permissions(user.home.path(), Permissions::from_mode(0o755)).unwrap();
+        let probe = user.call("unshare --user --map-root-user true");
+        if probe.status != 0 {
+            skip(&format!(
+                "an ordinary user gets no user namespace here: {}",
+                probe.stderr.trim()
+            ));
+            return None;
+        }
+        fs::create_dir_all(user.path("run")).unwrap();
+        make_rootfs(&user.path("bundle/rootfs"));
+        user.own();
+        user.call("\"$GABION\" spec --rootless --bundle bundle").ok();
+        user.config = serde_json::from_slice(&fs::read(user.path("bundle/config.json")).unwrap()).unwrap();
+        user.config["process"]["terminal"] = json!(false);
+        Some(user)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn own(&self) {
+        run(
+            Command::new("chown")
+                .args(["-hR", &format!("{USER}:{USER}")])
+                .arg(self.home.path()),
+            self.home.path(),
+        )
+        .ok();
+    }
+
+    /// A shell line of the user's.
+    #[track_caller]
+    fn call(&self, line: &str) -> Answer {
+        let mut command = Command::new("unshare");
+        let user = USER.to_string();
+        let script = format!(
+            "{}\nexec setpriv --reuid {user} --regid {user} --clear-groups --inh-caps=-all sh -c \"$LINE\"",
+            self.prelude
+        );
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("GABION", gabion())
+            .env("LINE", line)
+            .current_dir(self.home.path());
+        run(&mut command, &std::env::temp_dir())
+    }
+
+    /// A command of gabion's, with the configuration as it stands.
+    #[track_caller]
+    fn gabion(&self, words: &str) -> Answer {
+        let file = self.path("bundle/config.json");
+        fs::write(&file, self.config.to_string()).unwrap();
+        chown(&file, Some(USER), Some(USER)).unwrap();
+        self.call(&format!("exec \"$GABION\" {words}"))
+    }
+
+    fn script(&mut self, script: &str) {
+        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+    }
+
+    /// The verdicts in the user's own ledger.
+    fn verdicts(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path(".local/state/gabion/decisions.jsonl")).unwrap_or_default();
+        text.lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["verdict"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_nothing_left(&self) {
+        let state = self.path("run/gabion");
+        let left: Vec<_> = fs::read_dir(&state)
+            .map(|entries| entries.map(|entry| entry.unwrap().file_name()).collect())
+            .unwrap_or_default();
+        assert!(left.is_empty(), "{left:?} in {state:?}");
+    }
+}
+
+#[test]
+fn an_ordinary_user_runs_a_container_and_is_root_in_it_alone() {
+    let Some(mut user) = User::new() else { return };
+    user.script(
+        "id -u; cat /proc/self/uid_map; grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/self/status; exit 7",
+    );
+    let answer = user.gabion("run --bundle bundle web");
+    assert_eq!(answer.status, 7, "{answer:?}");
+    let words: Vec<&str> = answer.stdout.split_whitespace().collect();
+    assert_eq!(
+        words,
+        [
+            "0",
+            "0",
+            "64321",
+            "1",
+            "CapBnd:",
+            "0000000020000420",
+            "NoNewPrivs:",
+            "1",
+            "Seccomp:",
+            "2"
+        ]
+    );
+    assert_eq!(user.verdicts().first().map(String::as_str), Some("admitted"));
+    user.assert_nothing_left();
+}
+
+#[test]
+fn a_users_container_lives_from_create_to_delete() {
+    let Some(mut user) = User::new() else { return };
+    user.script("exec sleep 1000");
+    user.gabion("create --bundle bundle --pid-file pid web").ok();
+    let state: Value = serde_json::from_str(&user.gabion("state web").ok().stdout).unwrap();
+    assert_eq!(state["status"], "created");
+    user.gabion("start web").ok();
+    let answer = user.gabion("exec web /bin/sh -c 'id -u; grep Seccomp: /proc/self/status; exit 5'");
+    assert_eq!(
+        (answer.status, answer.stdout.as_str()),
+        (5, "0\nSeccomp:\t2\n"),
+        "{answer:?}"
+    );
+    let paused = user.gabion("pause web");
+    assert_ne!(paused.status, 0);
+    user.gabion("kill web KILL").ok();
+    let stopped = gabion_integration::wait_until(|| user.gabion("state web").stdout.contains("\"stopped\""));
+    assert!(stopped);
+    user.gabion("delete web").ok();
+    user.assert_nothing_left();
+}
+
+#[test]
+fn a_mask_that_is_taken_off_is_found_without_root_too() {
+    let Some(mut user) = User::new() else { return };
+    user.script("echo ran > /tmp/ran");
+    user.gabion("create --bundle bundle --pid-file pid web").ok();
+    let pid = fs::read_to_string(user.path("pid")).unwrap();
+    let mut tamper = Command::new("nsenter");
+    tamper.args(["--target", pid.trim(), "--mount", "umount", "/proc/timer_list"]);
+    run(&mut tamper, &std::env::temp_dir()).ok();
+    let answer = user.gabion("start web");
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(answer.stderr.contains("V-08"), "{answer:?}");
+    assert!(!user.path("bundle/rootfs/tmp/ran").exists());
+    assert_eq!(user.verdicts().last().map(String::as_str), Some("mismatch"));
+    user.gabion("delete --force web").ok();
+    user.assert_nothing_left();
+}
+
+#[test]
+fn what_takes_root_is_refused_with_its_place_and_the_way_out() {
+    let Some(mut user) = User::new() else { return };
+    let whole = user.config.clone();
+    user.config["linux"]["resources"] = json!({"memory": {"limit": 1 << 30}});
+    let answer = user.gabion("run --bundle bundle web");
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.stderr.contains(
+            "config.json#/linux/resources/memory: cannot limit anything without root: there is no cgroup for the \
+             container. Remove it, or run the container as root"
+        ),
+        "{answer:?}"
+    );
+    user.config = whole;
+    let linux = user.config["linux"].as_object_mut().unwrap();
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    linux["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|entry| entry["type"] != "user");
+    let answer = user.gabion("run --bundle bundle web");
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.stderr.contains(
+            "config.json#/linux/namespaces: cannot make a container without root that has no user namespace of its own"
+        ),
+        "{answer:?}"
+    );
+    user.assert_nothing_left();
+}
+
+#[test]
+fn nothing_runs_for_a_user_whose_ledger_cannot_be_written() {
+    let Some(mut user) = User::new() else { return };
+    user.script("echo ran > /tmp/ran");
+    fs::write(user.path(".local"), "in the way").unwrap();
+    let answer = user.gabion("run --bundle bundle web");
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.stderr.contains("where decisions are recorded"),
+        "{answer:?}"
+    );
+    assert!(!user.path("bundle/rootfs/tmp/ran").exists());
+    user.assert_nothing_left();
+}
+
+#[test]
+fn several_ranges_are_those_that_subuid_gives() {
+    let Some(mut user) = User::new() else { return };
+    if !PathBuf::from("/usr/bin/newuidmap").exists() {
+        skip("newuidmap(1) is not installed");
+        return;
+    }
+    for key in ["uidMappings", "gidMappings"] {
+        user.config["linux"][key] = json!([
+            {"containerID": 0, "hostID": USER, "size": 1},
+            {"containerID": 1, "hostID": 2_000_000, "size": 65_536}
+        ]);
+    }
+    user.config["process"]["user"] = json!({"uid": 5, "gid": 6});
+    user.script("id -u; id -g; cat /proc/self/uid_map");
+    let answer = user.gabion("run --bundle bundle web");
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(
+        answer
+            .stderr
+            .contains("config.json#/linux/uidMappings: cannot be mapped without root: newuidmap: "),
+        "{answer:?}"
+    );
+    // An account, and ids for it, in a mount namespace of this test's.
+    for (name, line) in [
+        ("passwd", format!("tester:x:{USER}:{USER}::/:/bin/sh\n")),
+        ("group", format!("tester:x:{USER}:\n")),
+        ("subuid", "tester:2000000:65536\n".to_owned()),
+        ("subgid", "tester:2000000:65536\n".to_owned()),
+    ] {
+        let text = fs::read_to_string(format!("/etc/{name}")).unwrap_or_default() + &line;
+        fs::write(user.path(name), text).unwrap();
+        user.prelude += &format!("mount --bind {} /etc/{name}\n", user.path(name).display());
+    }
+    let answer = user.gabion("run --bundle bundle web").ok();
+    let words: Vec<&str> = answer.stdout.split_whitespace().collect();
+    assert_eq!(words, ["5", "6", "0", "64321", "1", "1", "2000000", "65536"]);
+    user.assert_nothing_left();
+}
