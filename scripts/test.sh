@@ -65,7 +65,7 @@ if ! command -v cargo-deny >/dev/null && ! [ -x target/tools/bin/cargo-deny ]; t
 fi
 PATH="$PATH:$PWD/target/tools/bin"
 part deny cargo deny --all-features check bans licenses sources
-part scripts shellcheck scripts/*.sh bench/*.sh .ci/run
+part scripts shellcheck scripts/*.sh bench/*.sh .ci/run integration/vm/*.sh integration/vm/guest/run integration/vm/inside/*
 part static scripts/check-static.sh "$GABION"
 part static-shim scripts/check-static.sh "$(dirname "$GABION")/containerd-shim-gabion-v2"
 part links scripts/check-links.sh

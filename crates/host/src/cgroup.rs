@@ -366,6 +366,9 @@ mod tests {
         }
         let inner = Cgroup::make(hierarchy, &format!("{name}/inner"));
         let limit = |path: &str| ancestor_pids_limit(mode().unwrap(), &format!("/{name}{path}")).unwrap();
+        if mode().unwrap() == CgroupMode::Unified {
+            fs::write(outer.0.join("cgroup.subtree_control"), "+pids").unwrap();
+        }
         assert_eq!(limit("/inner/leaf"), None);
         fs::write(outer.0.join("pids.max"), "70").unwrap();
         fs::write(inner.0.join("pids.max"), "90").unwrap();

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The end-to-end tests, the tests of what reads the host, and the runtime-spec's clauses, in the virtual machine.
+#
+#   GABION=/path/to/gabion integration/vm/suite.sh [--output DIRECTORY] [--filter TEST] [PART...]
+#
+# PARTS: unit, a file of integration/tests without .rs, conformance, peers (runc and crun). Without
+# any: all but peers. Everything runs in one boot. Seconds in brackets are the guest's.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+: "${GABION:?names the program to test}"
+
+output=()
+filter=
+while [ $# -ge 2 ]; do
+    case $1 in
+    --output) output=(--output "$2") ;;
+    --filter) filter=$2 ;;
+    *) break ;;
+    esac
+    shift 2
+done
+
+work=$(mktemp -d /var/tmp/gabion-vm-suite.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/tests" "$work/bin"
+# What cargo built: tests by name, and the programs that they know by their place.
+{
+    cargo test --locked -q --no-run --message-format json -p gabion-integration -p gabion-host -p gabion-container
+    cargo build --locked -q --message-format json -p gabion-runtime-spec
+} | jq -r 'select(.executable) | select(.profile.test and .target.kind == ["bin"] | not)
+        | [(if .profile.test then "test" else "bin" end), .target.name, .executable] | @tsv' >"$work/built"
+[ "$(grep -c . "$work/built")" -ge 4 ] || { echo "suite.sh: cargo built no tests" >&2; exit 1; }
+while IFS=$'\t' read -r kind name path; do
+    case $kind in
+    test) install -s -m 0755 "$path" "$work/tests/$name" ;;
+    bin)
+        install -s -m 0755 "$path" "$work/bin/$name"
+        printf '%s\t%s\n' "$name" "$path" >>"$work/places"
+        ;;
+    esac
+done <"$work/built"
+install -s -m 0755 "$GABION" "$work/bin/gabion"
+printf '%s\n' "$@" >"$work/parts"
+printf '%s\n' "$filter" >"$work/filter"
+"$here/run.sh" --script "$here/inside/suite" --add "$work/tests" --add "$work/bin" --add "$work/places" \
+    --add "$work/parts" --add "$work/filter" --add runtime-spec/known "${output[@]}" --timeout 1500
