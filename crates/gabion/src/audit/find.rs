@@ -115,15 +115,24 @@ fn add(bundle: &Path, found: &mut BTreeMap<PathBuf, Place>) {
     found.insert(bundle.clone(), Place { id, engine, bundle });
 }
 
-/// True if podman or CRI-O, which keep the bundles of stopped containers, have written down a process that is gone.
+/// Where podman and CRI-O keep bundles, and where the process ids of those that run.
+const STORAGE: [&str; 2] = ["/var/lib/containers/storage", "/run/containers/storage"];
+
+/// True if podman or CRI-O, which keep the bundles of stopped containers, have written down a process that is gone, or
+/// none at the place that belongs to their storage. Where that place is not known, the container counts as running.
 fn has_ended(bundle: &Path) -> bool {
     if bundle.file_name().is_none_or(|name| name != "userdata") {
         return false;
     }
-    let pid = fs::read_to_string(bundle.join("pidfile")).ok();
+    let [storage, running] = STORAGE.map(Path::new);
+    let elsewhere = bundle.strip_prefix(storage).ok().map(|below| running.join(below));
+    let pid = [Some(bundle), elsewhere.as_deref()]
+        .into_iter()
+        .flatten()
+        .find_map(|place| fs::read_to_string(place.join("pidfile")).ok());
     match pid.and_then(|pid| pid.trim().parse::<u32>().ok()) {
         Some(pid) => !Path::new(&format!("/proc/{pid}")).exists(),
-        None => !bundle.join("conmon.pid").exists(),
+        None => elsewhere.is_some(),
     }
 }
 
@@ -173,5 +182,21 @@ mod tests {
         assert_eq!(ids(true).len(), 2);
         assert!(ids(true).iter().any(|(id, _)| id == "abc"));
         assert!(bundles(false, &[tree.path().join("none")], false).is_err());
+    }
+
+    #[test]
+    fn a_container_whose_process_is_written_down_nowhere_we_know_counts_as_running() {
+        let tree = tempfile::tempdir().unwrap();
+        let bundle = tree.path().join("overlay-containers/abc/userdata");
+        fs::create_dir_all(&bundle).unwrap();
+        assert!(!has_ended(&bundle));
+        fs::write(bundle.join("pidfile"), std::process::id().to_string()).unwrap();
+        assert!(!has_ended(&bundle));
+        fs::write(bundle.join("pidfile"), "4194304").unwrap();
+        assert!(has_ended(&bundle));
+        // Its own storage, where podman would have written it below /run.
+        assert!(has_ended(Path::new(
+            "/var/lib/containers/storage/overlay-containers/none/userdata"
+        )));
     }
 }
