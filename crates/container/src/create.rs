@@ -190,7 +190,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
         true => None,
         false => Entry::make(config, cgroup_mode, options.systemd_cgroup, &record.cgroups),
     };
-    let rootless = Rootless::of(options.rootless, user_namespace, &cgroups_path);
+    let rootless = Rootless::of(options.rootless, user_namespace.as_ref(), &cgroups_path)?;
     let state = HookState::creating(config, id, &options.bundle);
     let built = build(
         &locked,

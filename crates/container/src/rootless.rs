@@ -6,8 +6,8 @@
 //! newuidmap(1) and newgidmap(1), which give what /etc/subuid and /etc/subgid say. setgroups(2) is denied for good
 //! before that, so that nobody gets rid of a group that takes rights away (CVE-2014-8989).
 //!
-//! There is no cgroup for the container. libcontainer insists on one, so its writes go to a tmpfs that lies over
-//! /sys/fs/cgroup in the builder's own mount namespace. What would have to be limited there is refused first.
+//! There is no cgroup for the container. With version 1 libcontainer insists on one, so its writes go to a tmpfs that lies
+//! over /sys/fs/cgroup in the builder's own mount namespace. What would have to be limited there is refused first.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use gabion_baseline::config::{Config, IdMapping};
+use gabion_baseline::facts::CgroupMode;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
@@ -32,11 +33,23 @@ pub(crate) struct Rootless {
 }
 
 impl Rootless {
-    pub(crate) fn of(rootless: bool, user_namespace: Option<OwnedFd>, cgroups_path: &str) -> Option<Self> {
-        rootless.then(|| Rootless {
-            user_namespace: user_namespace.filter(|_| !nix::unistd::geteuid().is_root()),
+    pub(crate) fn of(
+        rootless: bool,
+        user_namespace: Option<&OwnedFd>,
+        cgroups_path: &str,
+    ) -> Result<Option<Self>> {
+        if !rootless {
+            return Ok(None);
+        }
+        let user_namespace = user_namespace
+            .filter(|_| !nix::unistd::geteuid().is_root())
+            .map(|namespace| namespace.try_clone())
+            .transpose()
+            .map_err(ContainerError::file("cannot keep", "the user namespace"))?;
+        Ok(Some(Rootless {
+            user_namespace,
             cgroups_path: PathBuf::from(cgroups_path.trim_start_matches('/')),
-        })
+        }))
     }
 
     /// Becomes root of the user namespace, and covers the cgroups.
@@ -67,6 +80,10 @@ impl Rootless {
             nothing,
         )
         .map_err(|errno| format!("mount(/, MS_SLAVE): {errno}"))?;
+        // With version 2 libcontainer goes on where it may not make a cgroup.
+        if gabion_host::cgroup::mode()? == CgroupMode::Unified {
+            return Ok(());
+        }
         let hierarchies = hierarchies()?;
         mount(
             Some("tmpfs"),
