@@ -166,6 +166,8 @@ pub(crate) fn mount_table(config: &Config, around: &Surroundings<'_>) -> Result<
             .rows()
             .iter()
             .filter(|row| matches!(row.kind.as_str(), "tmpfs" | "devpts"))
+            // Deeper ones are engines' for single containers: they come and go, and the kernel gives their numbers again.
+            .filter(|row| Path::new(&row.point).components().count() <= 4)
             .map(|row| row.device)
             .collect(),
     }))
