@@ -31,7 +31,7 @@ use crate::normalize;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
 use crate::rootless::{self, Rootless};
-use crate::scheduling::Scheduling;
+use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
 
@@ -95,6 +95,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     }
     let rootfs = rootfs(config, &options.bundle)?;
     let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
+    limits::check_version(config, cgroup_mode)?;
     let uid = config
         .process
         .value()
@@ -212,6 +213,7 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
             start_time,
         });
         locked.save(&record)?;
+        scheduling::release_processors(pid);
         scheduling.apply(pid)?;
         for limit in &rlimits {
             process::set_limit(pid, limit.resource, limit.soft, limit.hard).map_err(|error| {
@@ -308,10 +310,24 @@ fn build(
 
 /// libcontainer says only that it could not read its configuration; the reader it uses says where.
 fn clearer(text: String, document: &serde_json::Value) -> String {
+    if text.contains("subpath in procfs")
+        && let Some(name) = unknown_parameter(document)
+    {
+        return format!("config.json#/linux/sysctl: this kernel has no {name:?}: {text}");
+    }
     match serde_json::from_value::<libcontainer::oci_spec::runtime::Spec>(document.clone()) {
         Ok(_) => text,
         Err(error) => format!("config.json: {error}"),
     }
+}
+
+/// A kernel parameter that is asked for and is not there. Those of a single interface may be the container's alone, so
+/// one that this host has is not the culprit, and one that it has not is only likely to be.
+fn unknown_parameter(document: &serde_json::Value) -> Option<&String> {
+    let parameters = document.get("linux")?.get("sysctl")?.as_object()?;
+    let is_here = |name: &str| Path::new("/proc/sys").join(name.replace('.', "/")).exists();
+    let mut missing = parameters.keys().filter(|name| !is_here(name));
+    missing.next()
 }
 
 fn check_console(config: &gabion_baseline::Config, options: &CreateOptions) -> Result<()> {

@@ -53,7 +53,7 @@ pub enum ContainerError {
         "{path:?} is damaged: {text}. Nothing was done; `gabion delete --force` removes what can be found of it"
     )]
     Damaged { path: PathBuf, text: String },
-    #[error("{point} hook {index} ({path:?}) {text}")]
+    #[error("error running {point} hook #{index}: {path:?} {text}")]
     Hook {
         point: &'static str,
         index: usize,

@@ -374,7 +374,7 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "poststart hook 0 (\"/bin/sh\") failed with exit status 3"
+            "error running poststart hook #0: \"/bin/sh\" failed with exit status 3"
         );
         assert!(!after.exists());
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use gabion_baseline::config::{Config, Resources};
+use gabion_baseline::facts::CgroupMode;
 use gabion_descent::Failure;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,25 @@ pub(crate) fn verify(limits: &[Limit], cgroups: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses limits that only version 2 has where the controllers are version 1's: nothing would set them.
+///
+/// # Errors
+/// [`ContainerError::Unsupported`] with their place.
+pub(crate) fn check_version(config: &Config, mode: CgroupMode) -> Result<()> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let unified = resources.and_then(|resources| resources.unified.value());
+    match unified.and_then(|unified| unified.keys().next()) {
+        Some(name) if mode != CgroupMode::Unified => Err(ContainerError::Unsupported {
+            pointer: "/linux/resources/unified".to_owned(),
+            text: format!(
+                "invalid configuration: {name:?} is of cgroup version 2, and the controllers of this host are version 1's. \
+                 Remove it, or use the other properties of linux.resources"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Sets `pids.limit`, once nobody but the container's own process is left in its cgroups. A controller that is not

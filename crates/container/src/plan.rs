@@ -1,7 +1,7 @@
 //! From an admitted configuration to the descent's plan: what the init process gives up, and what reality
 //! must look like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -108,7 +108,7 @@ fn strings(pointer: &str, values: &[String]) -> Result<Vec<CString>> {
 }
 
 fn environment(process: &Process, context: &Context<'_>) -> Result<Vec<CString>> {
-    let mut entries = strings("/process/env", process.env.items())?;
+    let mut entries = last_of_each(strings("/process/env", process.env.items())?);
     let has_home = entries
         .iter()
         .any(|entry| entry.as_bytes().starts_with(b"HOME=") && entry.as_bytes().len() > 5);
@@ -125,6 +125,24 @@ fn environment(process: &Process, context: &Context<'_>) -> Result<Vec<CString>>
         entries.push(text("/process/env", "LISTEN_PID=1")?);
     }
     Ok(entries)
+}
+
+/// Of variables that are there more than once, the last one: getenv(3) would find the first, shells take the last, and
+/// engines and `exec --env` append what is to count.
+fn last_of_each(entries: Vec<CString>) -> Vec<CString> {
+    let name = |entry: &CString| {
+        let bytes = entry.as_bytes();
+        let end = bytes.iter().position(|&byte| byte == b'=');
+        bytes[..end.unwrap_or(bytes.len())].to_vec()
+    };
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<CString> = entries
+        .into_iter()
+        .rev()
+        .filter(|entry| seen.insert(name(entry)))
+        .collect();
+    kept.reverse();
+    kept
 }
 
 fn user(config: &Config, process: &Process) -> User {
@@ -329,4 +347,16 @@ pub(crate) fn namespaces_of(directory: &str) -> Result<BTreeMap<&'static str, Na
         }
     }
     Ok(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_variable_that_is_there_twice_the_last_counts() {
+        let entries = ["A=1", "B=2", "A=", "C", "B", "C"].map(|entry| CString::new(entry).unwrap());
+        let kept = last_of_each(entries.to_vec());
+        assert_eq!(kept, [c"A=".to_owned(), c"B".to_owned(), c"C".to_owned()]);
+    }
 }

@@ -7,12 +7,16 @@
 use gabion_baseline::config::{Config, Process};
 use gabion_descent::MemoryPolicy;
 use gabion_sys::schedule::{self, Attributes};
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ContainerError, Result};
+
+/// sched.h has it, libc for this target has not.
+const SCHED_DEADLINE: u32 = 6;
 
 /// What is set from outside, read and found to make sense.
 #[derive(Debug, Default)]
@@ -21,6 +25,16 @@ pub(crate) struct Scheduling {
     io_priority: Option<(u16, u16)>,
     /// Before the process is in the container's cgroup, and after.
     affinity: [Option<CpuSet>; 2],
+}
+
+/// Gives a process all processors that its cgroup lets it have, whatever the caller of the runtime is confined to. The
+/// kernel narrows the set to the cgroup's. Where it will not, the process keeps what it has: it is not more.
+pub(crate) fn release_processors(pid: Pid) {
+    let mut all = CpuSet::new();
+    let filled = (0..CpuSet::count()).try_for_each(|number| all.set(number));
+    if let Err(errno) = filled.and_then(|()| sched_setaffinity(pid, &all)) {
+        tracing::debug!(%errno, "the processors of the caller are kept");
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +71,7 @@ struct Affinity {
 
 #[derive(Debug, Deserialize)]
 struct WrittenPolicy {
+    #[serde(default)]
     mode: String,
     #[serde(default)]
     nodes: String,
@@ -101,7 +116,20 @@ impl Scheduling {
             schedule::set_io_priority(pid, class, priority).map_err(|error| refused("ioPriority", &error))?;
         }
         if let Some(attributes) = self.scheduler {
-            schedule::set(pid, attributes).map_err(|error| refused("scheduler", &error))?;
+            schedule::set(pid, attributes).map_err(|error| {
+                let is_deadline = attributes.policy == SCHED_DEADLINE;
+                match error.errno {
+                    // sched_setattr(2): the mask of the thread has to include all processors of the system.
+                    Errno::EPERM if is_deadline => refused(
+                        "scheduler",
+                        &format!(
+                            "{error}. If linux.resources.cpu.cpus is set, process scheduler can't be used together with \
+                             AllowedCPUs"
+                        ),
+                    ),
+                    _ => refused("scheduler", &error),
+                }
+            })?;
         }
         Ok(())
     }
@@ -119,6 +147,9 @@ impl Scheduling {
     /// # Errors
     /// As [`Scheduling::apply`].
     pub(crate) fn settle(&self, pid: Pid) -> Result<()> {
+        if self.affinity == [None, None] {
+            release_processors(pid);
+        }
         self.confine(pid, 1, "final")
     }
 
@@ -142,10 +173,22 @@ impl Scheduling {
 /// As [`Scheduling::of`].
 pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
     const AT: &str = "/linux/memoryPolicy";
+    // runc's words, before ours.
+    let invalid = |part: &str, error| match error {
+        ContainerError::Unsupported { pointer, text } => ContainerError::Unsupported {
+            pointer,
+            text: format!("invalid memory policy {part}: {text}"),
+        },
+        other => other,
+    };
     let written = config.linux.value().and_then(|linux| linux.memory_policy.value());
     let Some(written) = read::<WrittenPolicy>(AT, written)? else {
         return Ok(None);
     };
+    if written.mode.is_empty() && written.nodes.is_empty() && written.flags.is_empty() {
+        // Nothing is asked for.
+        return Ok(None);
+    }
     let mut mode = number(
         &format!("{AT}/mode"),
         &written.mode,
@@ -158,7 +201,8 @@ pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
             ("MPOL_PREFERRED_MANY", 5),
             ("MPOL_WEIGHTED_INTERLEAVE", 6),
         ],
-    )?;
+    )
+    .map_err(|error| invalid("mode", error))?;
     for (index, flag) in written.flags.iter().enumerate() {
         mode |= number(
             &format!("{AT}/flags/{index}"),
@@ -168,10 +212,12 @@ pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
                 ("MPOL_F_RELATIVE_NODES", 1 << 14),
                 ("MPOL_F_STATIC_NODES", 1 << 15),
             ],
-        )?;
+        )
+        .map_err(|error| invalid("flag", error))?;
     }
     let mut nodes = Vec::new();
-    for node in list(&format!("{AT}/nodes"), &written.nodes)? {
+    let numbers = list(&format!("{AT}/nodes"), &written.nodes).map_err(|error| invalid("node", error))?;
+    for node in numbers {
         let word = node / 64;
         if nodes.len() <= word {
             nodes.resize(word + 1, 0);
@@ -218,7 +264,7 @@ fn attributes(written: &Scheduler) -> Result<Attributes> {
             ("SCHED_BATCH", 3),
             ("SCHED_ISO", 4),
             ("SCHED_IDLE", 5),
-            ("SCHED_DEADLINE", 6),
+            ("SCHED_DEADLINE", SCHED_DEADLINE),
         ],
     )?;
     let mut flags = 0;
@@ -374,16 +420,22 @@ mod tests {
         let refused = policy(r#"{"mode":"INTERLEAVE","nodes":"0"}"#).unwrap_err();
         assert!(
             refused
-                .starts_with("config.json#/linux/memoryPolicy/mode: \"INTERLEAVE\" is none of MPOL_DEFAULT"),
+                .starts_with("config.json#/linux/memoryPolicy/mode: invalid memory policy mode: \"INTERLEAVE\" is none of MPOL_DEFAULT"),
             "{refused}"
         );
         let refused = policy(r#"{"mode":"MPOL_BIND","nodes":"0","flags":["x"]}"#).unwrap_err();
         assert!(
-            refused.starts_with("config.json#/linux/memoryPolicy/flags/0: \"x\""),
+            refused.starts_with("config.json#/linux/memoryPolicy/flags/0: invalid memory policy flag: \"x\""),
             "{refused}"
         );
         let refused = policy(r#"{"nodes":"0"}"#).unwrap_err();
-        assert!(refused.contains("missing field `mode`"), "{refused}");
+        assert!(
+            refused.contains("invalid memory policy mode: \"\" is none of"),
+            "{refused}"
+        );
+        let refused = policy(r#"{"mode":"MPOL_BIND","nodes":"0-9876543210"}"#).unwrap_err();
+        assert!(refused.contains("invalid memory policy node: "), "{refused}");
+        assert_eq!(policy("{}").unwrap(), None);
     }
 
     #[test]

@@ -269,7 +269,13 @@ pub(crate) fn set_own_limits(plan: &Plan, procfs: &Procfs) -> Result<(), Failure
 pub(crate) fn set_memory_policy(plan: &Plan) -> Result<(), Failure> {
     match &plan.memory_policy {
         None => Ok(()),
-        Some(policy) => schedule::set_memory_policy(policy.mode, &policy.nodes)
-            .map_err(|error| Failure::Other(format!("linux.memoryPolicy cannot be set: {error}"))),
+        // The kernel's words in lower case, as runc has them.
+        Some(policy) => schedule::set_memory_policy(policy.mode, &policy.nodes).map_err(|error| {
+            Failure::Other(format!(
+                "linux.memoryPolicy cannot be set: {}: {}",
+                error.call,
+                error.errno.desc().to_lowercase()
+            ))
+        }),
     }
 }

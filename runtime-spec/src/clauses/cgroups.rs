@@ -398,6 +398,18 @@ pub(super) const CLAUSES: &[Clause] = &[
         },
     ),
     Clause::must(
+        "config-linux.md#unified/without-version-2",
+        "unified where the controllers are version 1's is an error",
+        |stage| {
+            if host::cgroup_mode() == "v2" {
+                return skip("needs controllers of version 1");
+            }
+            stage.refuses(|config| {
+                config["linux"]["resources"] = json!({"unified": {"memory.low": "1048576"}})
+            })
+        },
+    ),
+    Clause::must(
         "config-linux.md#unified/no-conversion",
         "a limit for a controller that is not there is an error",
         |stage| {

@@ -201,10 +201,17 @@ fn real_directories(case: &Case<'_>, violations: &mut Violations) {
                     FileKind::Symlink => "a symbolic link",
                     _ => "not a directory",
                 };
+                // runc's words, for those who look for them.
+                let why = match name.as_str() {
+                    "etc" => String::new(),
+                    mounted => {
+                        format!("; what is mounted at /{mounted} must be mounted on ordinary directory")
+                    }
+                };
                 violations
                     .report(
                         "/root/path",
-                        format!("{name:?} in it is {what}"),
+                        format!("{name:?} in it is {what}{why}"),
                         "a directory, or nothing",
                     )
                     .sub_key(format!("/{name}"));

@@ -122,6 +122,9 @@ impl Options {
                 "selinuxLabel",
                 "rlimits",
                 "oomScoreAdj",
+                "scheduler",
+                "ioPriority",
+                "execCPUAffinity",
             ];
             process.retain(|key, _| inherited.contains(&key.as_str()));
             process.extend(given.into_iter().filter(|(key, value)| {
@@ -140,10 +143,6 @@ impl Options {
     fn apply(&self, process: &mut Map<String, Value>) -> anyhow::Result<()> {
         if self.command.is_empty() {
             bail!("process args cannot be empty: name a program, or a file with --process");
-        }
-        // These are of the container's first process, and not handed on.
-        for key in ["scheduler", "ioPriority", "execCPUAffinity"] {
-            process.remove(key);
         }
         process.insert("args".to_owned(), json!(self.command));
         process.insert("terminal".to_owned(), json!(self.tty));
