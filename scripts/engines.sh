@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Real engines on GABION: containerd with ctr, Docker, podman with buildah; first on runc as a control, if it is there.
 #
-#   GABION=/path/to/gabion scripts/engines.sh [containerd] [docker] [podman]
+#   GABION=/path/to/gabion scripts/engines.sh [containerd] [kubernetes] [docker] [podman]
 #
+# kubernetes is containerd again, as a node's: pods through the CRI, with a client that is built here.
 # The engines are Debian's (apt-get install containerd docker.io podman buildah runc), daemons started by the suites with directories, mounts
 # and a network of their own, and ended by them. What the control cannot do on this host is skipped, with its reason.
 # The last line counts the checks on gabion; the control's are not among them.
@@ -14,17 +15,26 @@ GABION=$(realpath "$GABION")
 export GABION
 # gabion's own shim lies beside it.
 SHIM=$(dirname "$GABION")/containerd-shim-gabion-v2
-[ $# -gt 0 ] || set -- containerd docker podman
+[ $# -gt 0 ] || set -- containerd kubernetes docker podman
 
 missing=()
 for program in containerd ctr dockerd /usr/bin/docker podman buildah conmon catatonit iptables busybox script unshare ip python3; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
+[ -x /usr/lib/cni/bridge ] || missing+=(/usr/lib/cni/bridge)
 if [ ${#missing[@]} -gt 0 ]; then
     echo "missing: ${missing[*]}" >&2
-    echo "apt-get install --no-install-recommends containerd docker.io podman buildah catatonit iptables uidmap runc busybox-static bsdutils iproute2 python3" >&2
+    echo "apt-get install --no-install-recommends containerd containernetworking-plugins docker.io podman buildah catatonit iptables uidmap runc busybox-static bsdutils iproute2 python3" >&2
     exit 1
 fi
+
+case " $* " in *" kubernetes "*)
+    # Not part of the product, nor of its workspace (docs/decisions/0018-a-client-for-the-cri.md).
+    cargo build --quiet --locked --manifest-path integration/kubernetes/client/Cargo.toml --target-dir target/cri-client
+    CRI=$(find "$PWD/target/cri-client" -path '*/debug/gabion-cri' -type f)
+    export CRI
+    ;;
+esac
 
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
@@ -46,15 +56,15 @@ for engine in "$@"; do
     fi
     echo "== $engine on gabion"
     RUNTIME=gabion CONTROL=$control python3 -B "$suite" | tee "$output/$engine.gabion" | sed -u 's/^/  /' || failed=1
-    if [ "$engine" = containerd ]; then
+    if [ "$engine" = containerd ] || [ "$engine" = kubernetes ]; then
         echo "== $engine on gabion, through gabion's own shim"
         if [ -x "$SHIM" ]; then
             RUNTIME=gabion SHIM=$SHIM CONTROL=$control python3 -B "$suite" |
-                tee "$output/shim.gabion" | sed -u 's/^/  /' || failed=1
+                tee "$output/$engine-shim.gabion" | sed -u 's/^/  /' || failed=1
         else
             echo "SKIPPED the shim's checks: there is no $SHIM (cargo build -p gabion-shim)" |
-                tee "$output/shim.gabion"
-            echo "0 passed, 0 failed, 1 skipped" >>"$output/shim.gabion"
+                tee "$output/$engine-shim.gabion"
+            echo "0 passed, 0 failed, 1 skipped" >>"$output/$engine-shim.gabion"
         fi
     fi
 done

@@ -30,6 +30,7 @@ if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need python3 command -v python3
     need shellcheck command -v shellcheck
     need containerd command -v containerd
+    need containernetworking-plugins test -x /usr/lib/cni/bridge
     need docker.io command -v dockerd
     need podman command -v podman
     need buildah command -v buildah

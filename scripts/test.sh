@@ -59,6 +59,10 @@ in_cgroup2() { # COMMAND...: in a mount namespace of its own, with version 2 ove
 
 part format cargo fmt --check
 part clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+# A workspace of its own.
+client=(--manifest-path integration/kubernetes/client/Cargo.toml)
+part format-client cargo fmt "${client[@]}" --check
+part clippy-client cargo clippy "${client[@]}" --target-dir target/cri-client --locked -- -D warnings
 if ! command -v cargo-deny >/dev/null && ! [ -x target/tools/bin/cargo-deny ]; then
     echo "installing cargo-deny below target/tools"
     cargo install --quiet --locked --root target/tools --target-dir target/tools/build cargo-deny

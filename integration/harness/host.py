@@ -21,7 +21,7 @@ CGROUPS = "/sys/fs/cgroup"
 # Where engines, shims and gabion write however they are configured, and where a site's own configuration would
 # change what is tested.
 PLACES = ["/run", "/etc/containerd", "/etc/containers", "/etc/docker", "/etc/gabion", "/opt/containerd",
-          "/var/lib/cni", "/var/lib/containers", "/var/lib/docker", "/var/log/gabion"]
+          "/var/lib/cni", "/var/lib/containers", "/var/lib/docker", "/var/lib/kubelet", "/var/log/gabion"]
 # What goes on beside a container for as long as it runs.
 KEEPERS = ("shim", "conmon")
 MADE = []

@@ -28,17 +28,22 @@ def main():
 
 def write(file):
     """Writes the image's archive."""
-    layer = root_file_system()
+    archive(file, NAME, root_file_system(), {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"],
+                                             "WorkingDir": "/"})
+
+
+def archive(file, image, layer, settings):
+    """Writes an image of one layer with the settings of its containers."""
     config = json.dumps({
         "architecture": ARCHITECTURES[os.uname().machine],
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
+        "config": settings,
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "busybox.py"}],
     }).encode()
     name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [NAME], "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps([{"Config": name, "RepoTags": [image], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for path, content in [(name, config), ("layer.tar", layer), ("manifest.json", manifest)]:
             add_file(tar, path, content)
