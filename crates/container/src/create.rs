@@ -34,6 +34,7 @@ use crate::rootless::{self, Rootless};
 use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
+use crate::watched::Watch;
 
 /// What the caller of `create` asks for besides the bundle.
 #[derive(Debug)]
@@ -87,6 +88,16 @@ impl Created {
 /// [`ContainerError::Exists`], [`ContainerError::Unsupported`], [`ContainerError::Process`] with what the init
 /// process reports, [`ContainerError::Build`] with libcontainer's words.
 pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> Result<Created> {
+    create_watched(root, admitted, options, None)
+}
+
+/// As [`create`], with a filter over the container's own that asks a watcher.
+pub(crate) fn create_watched(
+    root: &StateRoot,
+    admitted: Admitted,
+    options: &CreateOptions,
+    watch: Option<Watch>,
+) -> Result<Created> {
     let config = admitted.config();
     let id = options.id.as_str();
     check_console(config, options)?;
@@ -146,6 +157,9 @@ pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> 
     // Without what is for this one process alone.
     let promised = plan.clone();
     let agent = listener::connect(config, &mut plan)?;
+    if let Some(watch) = watch {
+        watch.join(&mut plan)?;
+    }
     // One with a listener sets its limits itself, and is somebody else by now.
     let rlimits = if agent.is_none() {
         plan.limits.clone()

@@ -78,7 +78,8 @@ impl Executor for Descent {
             if inner.readonly_root {
                 finish::make_root_readonly()?;
             }
-            Ok(if inner.plan.handover.is_some() {
+            // Who waits for the listener to be taken can have that done after start.
+            Ok(if inner.plan.handover.as_ref().is_some_and(|one| !one.waits) {
                 Ready::Settled(gabion_descent::settle(prepared)?)
             } else {
                 Ready::Prepared(prepared)

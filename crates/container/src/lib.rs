@@ -56,6 +56,7 @@ pub mod status;
 mod terminal;
 mod update;
 mod verify;
+mod watched;
 
 pub use create::{CreateOptions, Created, create, listen_descriptors};
 pub use delete::{Force, delete};
@@ -73,3 +74,4 @@ pub use stats::Stats;
 pub use status::{Container, Status, list};
 pub use update::{Schemata, update};
 pub use verify::{View, verify};
+pub use watched::{By, Ended, Guard, Patience, Watch, run_watched};

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gabion_baseline::Admitted;
 use nix::errno::Errno;
@@ -19,6 +20,7 @@ use crate::id::ContainerId;
 use crate::start::start_locked;
 use crate::state::StateRoot;
 use crate::terminal::{Console, Relay};
+use crate::watched::{Deadline, Step};
 
 /// What the caller of `run` asks for besides what `create` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub fn run_foreground(
     // Others may look at it, and signal it, while it runs.
     drop(locked);
     let status = match record.init {
-        Some(init) => wait(init.pid, &descriptor, relay),
+        Some(init) => wait(init.pid, &descriptor, relay, None),
         None => Err(ContainerError::Other("the container has no process".to_owned())),
     };
     if !foreground.keep {
@@ -107,11 +109,11 @@ pub fn exec_foreground(
     let executed = exec(root, id, admitted, &options)?;
     let relay = relay(console)?;
     started()?;
-    wait(executed.pid(), &descriptor, relay)
+    wait(executed.pid(), &descriptor, relay, None)
 }
 
 /// Has all signals come through a descriptor.
-fn block_signals() -> Result<SignalFd> {
+pub(crate) fn block_signals() -> Result<SignalFd> {
     let signals = SigSet::all();
     signals
         .thread_block()
@@ -121,7 +123,7 @@ fn block_signals() -> Result<SignalFd> {
 }
 
 /// A console socket of our own for a terminal; with one of the caller's, the terminal is the caller's business.
-fn own_console(
+pub(crate) fn own_console(
     root: &StateRoot,
     admitted: &Admitted,
     socket: &mut Option<PathBuf>,
@@ -139,14 +141,19 @@ fn own_console(
     Ok(Some(console))
 }
 
-fn relay(console: Option<Console>) -> Result<Option<Relay>> {
+pub(crate) fn relay(console: Option<Console>) -> Result<Option<Relay>> {
     console
         .map(|console| console.receive().and_then(Relay::new))
         .transpose()
 }
 
-/// Waits for a child, passing on signals and, with a terminal, bytes.
-fn wait(pid: i32, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
+/// Waits for a child, passing on signals and, with a terminal, bytes; until the deadline, if there is one.
+pub(crate) fn wait(
+    pid: i32,
+    signals: &SignalFd,
+    mut relay: Option<Relay>,
+    mut deadline: Option<&mut Deadline>,
+) -> Result<i32> {
     // A child's number is given to nobody else before it is reaped, and that happens here alone.
     let process = gabion_sys::process::open(Pid::from_raw(pid)).ok();
     // It may have ended before anyone looked; its SIGCHLD is waiting in the descriptor either way.
@@ -171,9 +178,22 @@ fn wait(pid: i32, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
                 wanted.push(PollFd::new(relay.master(), flags));
             }
         }
-        match poll(&mut wanted, PollTimeout::NONE) {
+        // Rounded up, so as not to come back just before.
+        let remaining = deadline.as_ref().and_then(|deadline| deadline.remaining());
+        let timeout = remaining.map_or(PollTimeout::NONE, |remaining| {
+            PollTimeout::try_from(remaining + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut wanted, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(ContainerError::call("poll()")(errno)),
+        }
+        if let (Some(step), Some(process)) = (deadline.as_mut().and_then(|deadline| deadline.due()), &process)
+        {
+            let signal = match step {
+                Step::Ask => Signal::SIGTERM,
+                Step::Insist => Signal::SIGKILL,
+            };
+            pass_on(process, signal as i32)?;
         }
         let ready = |at: Option<usize>| at.and_then(|at| wanted.get(at)).and_then(PollFd::revents);
         let input_ready = ready(input_at).is_some_and(|events| !events.is_empty());
@@ -208,16 +228,28 @@ fn wait(pid: i32, signals: &SignalFd, mut relay: Option<Relay>) -> Result<i32> {
                 // What the kernel tells this process about its own reading and writing is not for the program.
                 Ok(Signal::SIGPIPE | Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGURG) => {}
                 _ => {
+                    let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+                    if let Some(deadline) = deadline
+                        .as_mut()
+                        .filter(|_| ends.iter().any(|one| *one as i32 == number))
+                    {
+                        deadline.signalled();
+                    }
                     if let Some(process) = &process {
-                        match gabion_sys::process::signal(process, number) {
-                            Ok(()) => {}
-                            Err(error) if error.errno == Errno::ESRCH => {}
-                            Err(error) => return Err(error.into()),
-                        }
+                        pass_on(process, number)?;
                     }
                 }
             }
         }
+    }
+}
+
+/// Sends a signal to a process, which may be gone.
+fn pass_on(process: impl AsFd, number: i32) -> Result<()> {
+    match gabion_sys::process::signal(process, number) {
+        Ok(()) => Ok(()),
+        Err(error) if error.errno == Errno::ESRCH => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    audit, check, create, delete, doctor, events, exec, explain, features, install, kill, list, manual,
-    pause, policy, run, seccomp, spec, start, state, update, verify,
+    audit, check, create, delete, doctor, events, exec, explain, features, install, kill, learn, list,
+    manual, pause, policy, run, seccomp, spec, start, state, update, verify,
 };
 
 /// The version of gabion.
@@ -150,6 +150,7 @@ pub(crate) enum Command {
     Explain(explain::Options),
     Policy(policy::Options),
     Seccomp(seccomp::Options),
+    Learn(learn::Options),
 }
 
 /// The help that is printed for a command line without a command.
@@ -159,7 +160,7 @@ pub(crate) fn help() -> String {
 
 /// True if a command of this line may be one whose process enters a container.
 pub(crate) fn names_command_that_enters(arguments: &[OsString]) -> bool {
-    let commands = ["create", "run", "exec", "restore"];
+    let commands = ["create", "run", "exec", "restore", "learn"];
     arguments
         .iter()
         .skip(1)

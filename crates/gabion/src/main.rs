@@ -102,6 +102,7 @@ fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(Command::Check(options)) => check::run(&options, context),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Seccomp(options)) => commands::seccomp::run(&options),
+        Some(Command::Learn(options)) => commands::learn::run(&options, context),
         Some(Command::Policy(options)) => policy::run(&options, context),
     }
 }

@@ -11,6 +11,7 @@ pub mod exec;
 pub mod file;
 pub mod fork;
 pub mod keyring;
+pub mod listener;
 pub mod mount;
 pub mod namespace;
 pub mod network;

@@ -59,6 +59,26 @@ pub fn install(program: &[Instruction], flags: u64) -> Result<i64> {
     })
 }
 
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (linux/seccomp.h): a call that a listener has taken can be interrupted by a
+/// fatal signal only.
+pub const WAIT_KILLABLE: u64 = 1 << 5;
+
+/// True if the kernel knows all of these `SECCOMP_FILTER_FLAG_*` and lets them stand together. Nothing is loaded.
+pub fn knows_flags(flags: u64) -> bool {
+    const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
+    // SAFETY: flags are looked at first; then the kernel would read a struct sock_fprog, and a null pointer is no
+    // address of one: EFAULT, whatever the memory of this process.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::null::<libc::c_void>(),
+        )
+    };
+    outcome == -1 && nix::errno::Errno::last() == nix::errno::Errno::EFAULT
+}
+
 /// The seccomp mode of the calling thread: 0 none, 2 filter (prctl(2), `PR_GET_SECCOMP`).
 ///
 /// # Errors
@@ -124,6 +144,12 @@ pub fn probe(number: i64, arguments: [u64; 6]) -> Result<Option<nix::errno::Errn
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_are_known_or_not() {
+        assert!(knows_flags(0) && knows_flags(NEW_LISTENER));
+        assert!(!knows_flags(1 << 40));
+    }
 
     #[test]
     fn only_harmless_calls_can_be_probed() {

@@ -259,7 +259,7 @@ fn check_preserved(after: u32, count: u32) -> Result<(), Failure> {
 }
 
 /// Judges a bundle, and gathers what building takes.
-fn prepare(
+pub(crate) fn prepare(
     id: &str,
     build: &create::Build,
     operation: Operation,

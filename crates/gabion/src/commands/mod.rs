@@ -11,6 +11,7 @@ pub(crate) mod explain;
 pub(crate) mod features;
 pub(crate) mod install;
 pub(crate) mod kill;
+pub(crate) mod learn;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod manual;

@@ -317,10 +317,22 @@ fn diff(options: &Diff) -> Result<ExitCode, Failure> {
     let bounding = options.container.bounding();
     let (_, old) = read(&options.old, &bounding)?;
     let (_, new) = read(&options.new, &bounding)?;
-    let (old, new) = (
-        outcomes(&options.old, old.as_ref())?,
-        outcomes(&options.new, new.as_ref())?,
-    );
+    let width = Some(print::prose_width());
+    let text = differences((&options.old, old.as_ref()), (&options.new, new.as_ref()), width)?;
+    if text.is_empty() {
+        return print::out("No system call is answered differently.\n");
+    }
+    print::out(&text)?;
+    Ok(ExitCode::from(2))
+}
+
+/// The calls that two profiles answer differently, in words; nothing if there are none.
+pub(crate) fn differences(
+    (old_path, old): (&Path, Option<&Profile>),
+    (new_path, new): (&Path, Option<&Profile>),
+    width: Option<usize>,
+) -> Result<String, Failure> {
+    let (old, new) = (outcomes(old_path, old)?, outcomes(new_path, new)?);
     let mut changes: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for (call, before) in &old {
         let after = new.get(call).map_or("", String::as_str);
@@ -328,10 +340,6 @@ fn diff(options: &Diff) -> Result<ExitCode, Failure> {
             changes.entry((before, after)).or_default().push(call);
         }
     }
-    if changes.is_empty() {
-        return print::out("No system call is answered differently.\n");
-    }
-    let width = Some(print::prose_width());
     let mut out = String::new();
     for ((before, after), calls) in changes {
         out.push_str(&wrap(&calls.join(", "), 0, 0, width));
@@ -341,8 +349,7 @@ fn diff(options: &Diff) -> Result<ExitCode, Failure> {
         out.push_str(&wrap(&format!("+ {after}"), 2, 4, width));
         out.push('\n');
     }
-    print::out(&out)?;
-    Ok(ExitCode::from(2))
+    Ok(out)
 }
 
 fn test(options: &Test) -> Result<ExitCode, Failure> {
