@@ -14,6 +14,8 @@ pub mod host;
 pub mod images;
 pub mod lsm;
 pub mod mounts;
+#[cfg(test)]
+pub(crate) mod mutation;
 pub mod namespaces;
 pub mod network;
 pub mod operations;

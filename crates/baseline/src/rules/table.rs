@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::mutation;
 use crate::allegation::Allegation;
 use crate::facts::{Fact, Facts};
 use crate::finding::{Action, Finding};
@@ -57,12 +58,14 @@ impl Table {
     pub(crate) fn findings(&self, rule: &str, document: &Value) -> Vec<Finding> {
         let allegation = Allegation::from_document(document.clone()).unwrap();
         let judgement = judge(&allegation, &self.facts, &self.policy, &self.operation).unwrap();
-        judgement
+        let findings: Vec<Finding> = judgement
             .findings()
             .iter()
             .filter(|finding| finding.rule_id() == rule)
             .cloned()
-            .collect()
+            .collect();
+        mutation::note(rule, &findings);
+        findings
     }
 
     /// What one rule does about the document: an action for each finding, with its sub-key and pointer.
