@@ -61,6 +61,8 @@ pub enum FactKind {
     Caller,
     /// [`Facts::program`].
     Program,
+    /// [`Facts::listener`].
+    Listener,
 }
 
 /// Everything known of the host that matters for one bundle.
@@ -89,6 +91,8 @@ pub struct Facts {
     pub descriptors: Fact<Vec<DescriptorFact>>,
     /// The program of `process.args`.
     pub program: Fact<ProgramFact>,
+    /// The socket at `linux.seccomp.listenerPath`.
+    pub listener: Fact<ListenerFact>,
     /// What the caller asked for on the command line that makes the container weaker.
     pub flags: Vec<Flag>,
     /// One element for each of `linux.namespaces`, in its order: the cgroup of the process by whose entry in
@@ -431,6 +435,14 @@ pub struct RuntimeFact {
     /// The runtime's own files and directories (state, ledger, policy), under the names that
     /// [`Sensitive::directory`] has for them.
     pub own_files: Vec<String>,
+}
+
+/// The socket of an agent that is asked about system calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerFact {
+    /// The first directory on the way to it, a link on the way, or the socket itself, that someone may replace or write
+    /// to who is neither root nor the user that the runtime runs as; of what is not there, the part that is.
+    pub open_to_others: Option<PathBuf>,
 }
 
 /// What `process.args[0]` leads to in the root file system.

@@ -19,9 +19,11 @@ mod entrypoint;
 mod hooks;
 mod host;
 mod kernel;
+mod listener;
 mod lsm;
 mod mounts;
 pub mod namespaces;
+mod overlay;
 pub mod passwd;
 mod program;
 pub mod rootfs;
@@ -150,6 +152,9 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             &context.own_files,
         );
     }
+    if wants(FactKind::Listener) {
+        facts.listener = listener::look(&mut walker, config);
+    }
     if [
         FactKind::Mounts,
         FactKind::Rootfs,
@@ -227,6 +232,7 @@ fn unknown(config: &Config, why: &str) -> Facts {
         runtime: none(why),
         descriptors: none(why),
         program: none(why),
+        listener: none(why),
         flags: Vec::new(),
         namespace_owners: std::iter::repeat_with(|| none(why)).take(namespaces).collect(),
         rootfs_mount: none(why),

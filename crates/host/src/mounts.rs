@@ -7,6 +7,7 @@ use gabion_baseline::config::Mount;
 use gabion_baseline::facts::{Fact, Identity, SourceFact};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC};
 
+use crate::overlay;
 use crate::sensitive::Landmarks;
 use crate::sockets::ControlSockets;
 use crate::walk::{Found, Walker};
@@ -92,7 +93,7 @@ impl<'a> Sources<'a> {
             is_host_shm: self.is_host_shm(walker, &found),
             through_magic_link: found.magic.as_ref().map(|link| link.display().to_string()),
             through_foreign_link,
-            sensitive: landmarks.relation(&found),
+            sensitive: overlay::relation(walker, landmarks, &found)?,
             control_socket: self.sockets.held_by(walker, &found, engine_managed)?,
             engine_managed,
             canonical: found.path.clone(),

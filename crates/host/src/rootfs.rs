@@ -11,6 +11,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use crate::overlay;
 use crate::sensitive::Landmarks;
 use crate::walk::{Found, Meta, Walker};
 
@@ -107,9 +108,10 @@ pub(crate) fn look(
         }
     }
     let identity = found.identity();
-    let sensitive: Option<Sensitive> = landmarks
-        .relation(found)
-        .filter(|sensitive| sensitive.relation != Relation::Inside);
+    let sensitive: Option<Sensitive> = match overlay::relation(walker, landmarks, found) {
+        Ok(sensitive) => sensitive.filter(|sensitive| sensitive.relation != Relation::Inside),
+        Err(why) => return Fact::Unknown(why),
+    };
     Fact::Known(RootfsFact::Directory {
         canonical: found.path.clone(),
         identity,

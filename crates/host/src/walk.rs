@@ -150,13 +150,22 @@ impl Found {
     ///
     /// Sticky directories such as /tmp are no such place for an entry that root owns.
     pub(crate) fn open_to_others(&self) -> Option<PathBuf> {
+        self.open_to_others_than(0)
+    }
+
+    /// The same, where this user is trusted as root is.
+    pub(crate) fn open_to_others_than(&self, user: u32) -> Option<PathBuf> {
+        let trusted = |uid| uid == 0 || uid == user;
         if let Some(link) = self.links.iter().find(|link| link.foreign) {
             return Some(link.path.clone());
         }
         let at = self.chain.iter().enumerate().position(|(index, node)| {
-            let guarded =
-                node.meta.is_sticky() && self.chain.get(index + 1).is_some_and(|next| next.meta.uid == 0);
-            node.meta.uid != 0 || (node.meta.is_writable_by_others() && !guarded)
+            let guarded = node.meta.is_sticky()
+                && self
+                    .chain
+                    .get(index + 1)
+                    .is_some_and(|next| trusted(next.meta.uid));
+            !trusted(node.meta.uid) || (node.meta.is_writable_by_others() && !guarded)
         })?;
         let below = self.chain.len() - 1 - at;
         self.path.ancestors().nth(below).map(Path::to_path_buf)

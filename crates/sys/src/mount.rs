@@ -306,6 +306,81 @@ pub fn place_of(number: i32) -> Result<Place> {
     })
 }
 
+/// The file system's own options of the mount that a descriptor was opened through, as the kernel writes them into
+/// /proc/self/mountinfo (statmount(2)).
+///
+/// # Errors
+/// `ENOSYS` on kernels without it (it is of Linux 6.8, and has options since 6.11): the same is in mountinfo.
+pub fn options(file: impl AsFd) -> Result<Vec<u8>> {
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        wanted: u64,
+    }
+    /// The call's number, on every architecture but alpha.
+    const STATMOUNT: libc::c_long = 457;
+    const OPTIONS: u64 = 0x80;
+    /// Of struct statmount: the offsets of the options among the strings and of the mask, and where strings begin.
+    const AT: usize = 4;
+    const MASK: usize = 8;
+    const STRINGS: usize = 512;
+
+    let mut request = Request {
+        size: std::mem::size_of::<Request>() as u32,
+        spare: 0,
+        mount: unique_id(file)?,
+        wanted: OPTIONS,
+    };
+    // The kernel makes the options of a mount in one page, or in a few.
+    let mut answer = vec![0u8; STRINGS + 64 * 1024];
+    // SAFETY: statmount reads one struct mnt_id_req of the size that it says, a live local, and writes at most
+    // `answer.len()` bytes to `answer`, which is live and that long.
+    let outcome = unsafe { libc::syscall(STATMOUNT, &raw mut request, answer.as_mut_ptr(), answer.len(), 0) };
+    check(outcome, || format!("statmount({:#x})", request.mount))?;
+    let field = |at: usize| {
+        let bytes = answer[at..at + 4].try_into().unwrap_or_default();
+        u32::from_ne_bytes(bytes)
+    };
+    if u64::from(field(MASK)) & OPTIONS == 0 {
+        return Err(crate::CallError::new(
+            "statmount(STATMOUNT_MNT_OPTS)",
+            nix::errno::Errno::ENOSYS,
+        ));
+    }
+    let text = &answer[(STRINGS + field(AT) as usize).min(answer.len())..];
+    Ok(text.iter().copied().take_while(|byte| *byte != 0).collect())
+}
+
+/// The id of a mount that is never used again (Linux 6.8).
+fn unique_id(file: impl AsFd) -> Result<u64> {
+    let mut answer = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let empty: &CStr = c"";
+    // SAFETY: as in `place_of`: an empty path, and one struct statx that is live and large enough.
+    let outcome = unsafe {
+        libc::statx(
+            file.as_fd().as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW,
+            libc::STATX_MNT_ID_UNIQUE,
+            answer.as_mut_ptr(),
+        )
+    };
+    check(outcome.into(), || {
+        "statx(fd, \"\", STATX_MNT_ID_UNIQUE)".to_owned()
+    })?;
+    // SAFETY: every bit pattern is a valid statx (plain integers), and it was zeroed before the kernel wrote.
+    let answer = unsafe { answer.assume_init() };
+    if answer.stx_mask & libc::STATX_MNT_ID_UNIQUE == 0 {
+        return Err(crate::CallError::new(
+            "statx(STATX_MNT_ID_UNIQUE)",
+            nix::errno::Errno::ENOSYS,
+        ));
+    }
+    Ok(answer.stx_mnt_id)
+}
+
 fn owned(descriptor: libc::c_long) -> OwnedFd {
     // SAFETY: the callers pass what the kernel just returned as a new descriptor of this process, and use it
     // nowhere else; descriptors fit an i32.
@@ -325,6 +400,23 @@ mod tests {
         assert!(root.is_mount_root);
         assert!(!inside.is_mount_root);
         assert_eq!(root.mount_id, inside.mount_id);
+    }
+
+    #[test]
+    fn a_mounts_options_are_those_of_the_mount_table() {
+        let text = match options(File::open("/proc").unwrap()) {
+            Ok(text) => String::from_utf8(text).unwrap(),
+            Err(error) => {
+                assert_eq!(error.errno, nix::errno::Errno::ENOSYS);
+                return;
+            }
+        };
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.contains(" /proc ")).unwrap();
+        // The super options there begin with rw or ro, which is the mount's own attribute here.
+        let there = line.rsplit(' ').next().unwrap();
+        let there = there.split_once(',').map_or("", |(_, rest)| rest);
+        assert_eq!(text, there, "{line}");
     }
 
     #[test]
