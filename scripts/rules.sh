@@ -36,7 +36,8 @@ while read -r topic; do
             (if .hardening == "" then empty else "**Hardening.** \(.hardening | text)\n" end),
             "**Stops**\n\n\(.stops | list)\n",
             (.fields | map(select(. != "")) | if length == 0 then empty else "**Looks at** \(map("`\(.)`") | join(", "))\n" end),
-            "**How to satisfy it**\n\n- Docker: \(.remedies.docker | text)\n- Kubernetes: \(.remedies.kubernetes | text)\n- config.json: \(.remedies.config | text)\n",
+            "**How to satisfy it**\n\n\(.remedies | [["Docker", .docker], ["podman", .podman], ["ctr", .ctr], ["Kubernetes", .kubernetes], ["config.json", .config]]
+                | map(select(.[1] != "") | "- \(.[0]): \(.[1] | text)") | join("\n"))\n",
             (.mappings | [
                 (if .pss == "" then empty else "Pod Security Standards: \(.pss)" end),
                 (if .cisDocker == "" then empty else "CIS Docker Benchmark \(.cisDocker)" end),
@@ -56,6 +57,10 @@ RULE` shows one of them on a terminal.
 What each profile does about a violation: `deny` refuses the bundle; `harden` adds a safe value, and refuses where none
 can be added; `audit` records it; `off` does not look. A site changes levels in [its policy](../policy.md), except of
 the rules marked with a star, which guard the runtime itself.
+
+Each rule says how to satisfy it with Docker, with Kubernetes and in config.json. nerdctl is called as Docker is, and so
+is podman where it has no line of its own. Where `ctr` has none, it has no flag for it: `ctr run --config` takes a whole
+config.json.
 END
     while read -r topic; do
         printf '\n## [%s](%s.md)\n\n| rule | | privileged | baseline | restricted |\n|---|---|---|---|---|\n' \

@@ -69,12 +69,40 @@ impl Rule {
 /// How to fix a violation, for each way in which people write containers.
 #[derive(Debug, Clone, Copy)]
 pub struct Remedies {
-    /// With `docker run` or a compose file.
+    /// With `docker run` or a compose file; nerdctl is called in the same way.
     pub docker: &'static str,
+    /// With podman, where that is not called as Docker is; empty otherwise.
+    pub podman: &'static str,
+    /// With `ctr run`, where that has a flag for it; empty otherwise: `ctr run --config` takes a whole config.json.
+    pub ctr: &'static str,
     /// In a pod's manifest.
     pub kubernetes: &'static str,
     /// In config.json itself.
     pub config: &'static str,
+}
+
+impl Remedies {
+    /// Where nothing else differs from Docker: the rest of a value.
+    pub const AS_DOCKER: Remedies = Remedies {
+        docker: "",
+        podman: "",
+        ctr: "",
+        kubernetes: "",
+        config: "",
+    };
+
+    /// Those that there are, each under the name of what it is for.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        [
+            ("Docker", self.docker),
+            ("podman", self.podman),
+            ("ctr", self.ctr),
+            ("Kubernetes", self.kubernetes),
+            ("config.json", self.config),
+        ]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+    }
 }
 
 /// What other catalogues call the same thing; empty where they do not have it.

@@ -42,14 +42,28 @@ fn level(word: &str) -> Level {
 }
 
 /// The texts of a rule that are sentences for people, under their names.
-fn sentences(rule: &Rule) -> [(&'static str, &'static str); 5] {
-    [
-        ("meaning", rule.meaning),
-        ("why", rule.why),
-        ("remedies.docker", rule.remedies.docker),
-        ("remedies.kubernetes", rule.remedies.kubernetes),
-        ("remedies.config", rule.remedies.config),
-    ]
+fn sentences(rule: &Rule) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![("meaning", rule.meaning), ("why", rule.why)];
+    all.extend(rule.remedies.named());
+    all
+}
+
+#[test]
+fn every_rule_says_what_to_do_with_docker_kubernetes_and_the_file_itself() {
+    for rule in rules::all() {
+        let named: BTreeSet<_> = rule.remedies.named().map(|(name, _)| name).collect();
+        for name in ["Docker", "Kubernetes", "config.json"] {
+            assert!(named.contains(name), "{} has no remedy for {name}", rule.id);
+        }
+        // What differs is told apart: nobody looks for podman's flag under Docker.
+        for (name, text) in rule.remedies.named() {
+            assert!(
+                name == "podman" || !text.contains("with podman") && !text.contains("For podman"),
+                "{} {name}: {text:?}",
+                rule.id
+            );
+        }
+    }
 }
 
 #[test]

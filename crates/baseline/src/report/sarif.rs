@@ -44,10 +44,10 @@ fn descriptor(id: &str) -> Value {
     let Some(rule) = rules::find(id) else {
         return json!({"id": id});
     };
-    let help = format!(
-        "{}\n\nDocker: {}\nKubernetes: {}\nconfig.json: {}",
-        rule.why, rule.remedies.docker, rule.remedies.kubernetes, rule.remedies.config
-    );
+    let mut help = format!("{}\n", rule.why);
+    for (name, remedy) in rule.remedies.named() {
+        help.push_str(&format!("\n{name}: {remedy}"));
+    }
     json!({
         "id": rule.id,
         "shortDescription": {"text": rule.title},

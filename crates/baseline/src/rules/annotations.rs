@@ -49,9 +49,12 @@ static ANN_01: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Remove the --annotation flag; use --security-opt, --runtime and the limits of docker run.",
+        ctr: "Remove the --annotation flag; use --seccomp-profile, --apparmor-profile and the limits of ctr \
+              run.",
         kubernetes: "Remove the annotation from the pod, and from the engine's allowed_annotations; use a \
                      RuntimeClass and securityContext.",
         config: "Remove the key from annotations; put seccomp into linux.seccomp.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -81,6 +84,7 @@ static ANN_02: Rule = Rule {
         kubernetes: "Remove the annotation org.gabion.profile, or ask for restricted. A weaker profile is chosen \
                      on the node, by the handler of a RuntimeClass.",
         config: "Remove the annotation, or write \"org.gabion.profile\": \"restricted\".",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -106,6 +110,7 @@ static ANN_03: Rule = Rule {
         docker: "Ask with --device vendor.com/class=name, which leaves no annotation.",
         kubernetes: "Nothing to do if a device plugin set it; otherwise remove it.",
         config: "Remove the key from annotations.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -117,6 +117,7 @@ pub(super) static CAP_01: Rule = Rule {
         docker: "Docker always names them; nothing to do.",
         kubernetes: "The container engine always names them; nothing to do.",
         config: "Add \"capabilities\": {} for none, or the five sets with the names that are needed.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities (baseline)",
@@ -170,9 +171,11 @@ static CAP_02: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the --cap-add that names it (cap_add: in a compose file). If the workload does need \
                  it, have the site's policy allow this one value, such as CAP-02:SYS_NICE.",
+        ctr: "Remove the --cap-add that names it.",
         kubernetes: "Remove the name from securityContext.capabilities.add of the container. If the workload \
                      does need it, have the site's policy allow this one value, such as CAP-02:SYS_NICE.",
         config: "Remove the name from all five sets of process.capabilities.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities (baseline)",
@@ -219,10 +222,12 @@ static CAP_03: Rule = Rule {
                  --sysctl and limits with --ulimit, without any capability; profilers and packet captures \
                  can run on the host. Else have the site's policy allow this one value for this workload, \
                  such as CAP-03:NET_ADMIN.",
+        ctr: "Remove the --cap-add that names it, or --privileged.",
         kubernetes: "Remove the name from securityContext.capabilities.add, and privileged: true. Network \
                      plugins and node agents do need some: have the site's policy allow this one value for \
                      their namespace, such as CAP-03:NET_ADMIN.",
         config: "Remove the name from all five sets of process.capabilities.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities (baseline)",
@@ -275,9 +280,11 @@ static CAP_04: Rule = Rule {
                 capabilities are dropped; a program started so has none of them anyway",
     remedies: Remedies {
         docker: "Add --cap-drop ALL, and --cap-add NET_BIND_SERVICE if a port below 1024 is bound.",
+        ctr: "Add --cap-drop for each of the default ones, such as --cap-drop CAP_CHOWN.",
         kubernetes: "Set securityContext.capabilities.drop: [\"ALL\"] on the container, and add: \
                      [\"NET_BIND_SERVICE\"] if a port below 1024 is bound.",
         config: "Set \"capabilities\": {} in process, or leave CAP_NET_BIND_SERVICE alone in its sets.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities (restricted)",
@@ -360,6 +367,8 @@ static CAP_05: Rule = Rule {
     hardening: "the inheritable set is cleared, but for what an accepted ambient capability needs",
     remedies: Remedies {
         docker: "Update Docker: from 20.10.14 on it leaves the set empty.",
+        podman: "Update podman: from 4.0.3 on it leaves the set empty.",
+        ctr: "Update containerd: from 1.5.11 and 1.6.2 on it leaves the set empty.",
         kubernetes: "Update the container engine: containerd from 1.5.11 and 1.6.2 on leaves the set empty.",
         config: "Remove \"inheritable\" from process.capabilities.",
     },
@@ -420,11 +429,12 @@ static CAP_06: Rule = Rule {
     levels: Levels::new(Level::Audit, Level::Harden, Level::Deny),
     hardening: "the capability is dropped from the ambient set; root keeps it in the other sets",
     remedies: Remedies {
-        docker: "Docker sets no ambient capability; with podman, remove the --cap-add that is combined with \
-                 --user.",
+        docker: "Docker sets no ambient capability; find out what changed the bundle.",
+        podman: "Remove the --cap-add that is combined with --user: podman makes it ambient.",
         kubernetes: "Remove the name from securityContext.capabilities.add of the container.",
         config: "Remove \"ambient\" from process.capabilities, or leave CAP_NET_BIND_SERVICE alone in it \
                  with a user other than root.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities (restricted)",
@@ -500,10 +510,12 @@ static CAP_07: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Write the names as capabilities(7) has them: --cap-add NET_BIND_SERVICE.",
+        ctr: "Write the names as capabilities(7) has them, with the prefix: --cap-add CAP_NET_BIND_SERVICE.",
         kubernetes: "Write the names as capabilities(7) has them, without the prefix: add: \
                      [\"NET_BIND_SERVICE\"].",
         config: "Write each name in capitals with one prefix, such as CAP_CHOWN; put what is in effective \
                  into permitted too, and what is in permitted into bounding too.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -578,6 +590,8 @@ static CAP_08: Rule = Rule {
                 dropped; a program started so does not have it anyway",
     remedies: Remedies {
         docker: "Add --cap-drop NET_RAW.",
+        podman: "Remove --cap-add NET_RAW and --privileged: by default podman leaves it out.",
+        ctr: "Add --cap-drop CAP_NET_RAW.",
         kubernetes: "Set securityContext.capabilities.drop: [\"NET_RAW\"], or better [\"ALL\"], on the \
                      container.",
         config: "Remove CAP_NET_RAW from all five sets of process.capabilities.",
@@ -613,6 +627,8 @@ static CAP_09: Rule = Rule {
                 dropped; a program started so does not have it anyway",
     remedies: Remedies {
         docker: "Add --cap-drop MKNOD; give the workload a device it needs with --device.",
+        podman: "Remove --cap-add MKNOD and --privileged: by default podman leaves it out.",
+        ctr: "Add --cap-drop CAP_MKNOD; give the workload a device it needs with --device.",
         kubernetes: "Set securityContext.capabilities.drop: [\"MKNOD\"], or better [\"ALL\"], on the \
                      container.",
         config: "Remove CAP_MKNOD from all five sets of process.capabilities.",

@@ -79,10 +79,12 @@ static DEV_01: Rule = Rule {
     hardening: "where no rule denies all devices, one is put first; a list that allows all is refused",
     remedies: Remedies {
         docker: "Remove --privileged and --device-cgroup-rule 'a *:* rwm'; give single devices with --device.",
+        ctr: "Remove --privileged; give single devices with --device.",
         kubernetes: "Remove privileged: true from securityContext; devices are given by a device plugin through \
                      resources.limits.",
         config: "Let the first element of linux.resources.devices be {\"allow\": false, \"access\": \"rwm\"}, and \
                  remove {\"allow\": true, \"access\": \"rwm\"}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Privileged Containers (baseline)",
@@ -170,9 +172,11 @@ static DEV_02: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the --device, or have the site's policy allow the device for all containers \
                  (allow.devices = [\"/dev/fuse\"]) or for this one, such as DEV-02:/dev/fuse.",
+        ctr: "Remove the --device, or have the site's policy allow it: allow.devices = [\"/dev/fuse\"].",
         kubernetes: "Remove the resource of the device plugin from resources.limits, or have the site's policy allow \
                      its devices: allow.devices = [\"/dev/nvidia0\", \"/dev/nvidiactl\"].",
         config: "Remove the element from linux.devices; the default devices need not be listed.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -301,8 +305,10 @@ static DEV_03: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the --device or --device-cgroup-rule, or have the site's policy allow the device: \
                  allow.devices = [\"/dev/fuse\"]. For a range, allow the rule itself, such as DEV-03:c:195:*.",
+        ctr: "Remove the --device, or have the site's policy allow it: allow.devices = [\"/dev/fuse\"].",
         kubernetes: "Have the site's policy allow the devices of the device plugin: allow.devices = [\"/dev/kvm\"].",
         config: "Remove the rule, or let it name one character device with major and minor.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -374,9 +380,12 @@ static DEV_04: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the -v of the device, or use --device and have the site's policy allow it: \
                  allow.devices = [\"/dev/fuse\"].",
+        ctr: "Remove the --mount of the device, or use --device and have the site's policy allow it: \
+              allow.devices = [\"/dev/fuse\"].",
         kubernetes: "Use a device plugin instead of hostPath, and volumeDevices for block volumes; have the site's \
                      policy allow the device: allow.devices = [\"/dev/fuse\"].",
         config: "Remove the entry from mounts.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",

@@ -66,6 +66,8 @@ static ENV_01: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Mount the secret as a file: docker secret, or --mount type=bind,src=…,dst=/run/secrets/name,ro.",
+        podman: "Use podman secret create, and --secret NAME, which is a file.",
+        ctr: "Mount the secret as a file: --mount type=bind,src=…,dst=/run/secrets/name,options=rbind:ro.",
         kubernetes: "Mount the Secret as a volume instead of env.valueFrom.secretKeyRef.",
         config: "Remove the variable from process.env and mount a file.",
     },
@@ -94,6 +96,7 @@ static ENV_02: Rule = Rule {
         docker: "Remove --env and the image's ENV; install libraries where the loader looks for them (ldconfig).",
         kubernetes: "Remove it from env of the container, and from the image.",
         config: "Remove the variable from process.env.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -120,6 +123,7 @@ static ENV_03: Rule = Rule {
         docker: "Correct --env NAME=VALUE, the env file, or the image's ENV.",
         kubernetes: "Correct env of the container, or the image's ENV.",
         config: "Write each entry of process.env as NAME=VALUE, each name once.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -145,6 +149,7 @@ static ENV_04: Rule = Rule {
         docker: "Remove the mount.",
         kubernetes: "Set automountServiceAccountToken: false in the pod, unless the workload uses the API.",
         config: "Remove the mount; if it stays, give it the option ro.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -37,6 +37,11 @@ static HOOK_01: Rule = Rule {
     remedies: Remedies {
         docker: "Find out what adds the hook (a wrapper runtime, an NRI plugin, CDI) and remove it, or permit it \
                  in /etc/gabion/policy.toml by hook point and path.",
+        podman: "Find out what adds the hook (a file in /usr/share/containers/oci/hooks.d or \
+                 /etc/containers/oci/hooks.d, CDI) and remove it, or permit it in /etc/gabion/policy.toml by \
+                 hook point and path.",
+        ctr: "Remove --gpus, which adds a hook, or permit that hook in /etc/gabion/policy.toml by hook point \
+              and path.",
         kubernetes: "Find out what adds the hook (an NRI plugin, CDI, the NVIDIA runtime) and remove it, or have \
                      the node's policy permit it by hook point and path.",
         config: "Remove the hook, or permit it by hook point and path; chown root:root and chmod go-w its file \
@@ -66,10 +71,13 @@ static HOOK_02: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Correct what writes the hook: it is not Docker.",
+        podman: "Correct what writes the hook: a file in /usr/share/containers/oci/hooks.d or \
+                 /etc/containers/oci/hooks.d, or a CDI description.",
         kubernetes: "Correct what writes the hook, such as a CDI description or an NRI plugin on the node.",
         config: "Write an absolute path, a PATH of absolute directories of the host, a timeout above zero, and no \
                  variable for a loader or an interpreter: {\"path\": \"/usr/libexec/x\", \"env\": \
                  [\"PATH=/usr/bin:/bin\"], \"timeout\": 10}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -95,6 +103,7 @@ static HOOK_03: Rule = Rule {
         docker: "Do it in the image's entrypoint instead.",
         kubernetes: "Do it in an init container or the image's entrypoint instead.",
         config: "Remove the hook; run its program as the first step of process.args.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -29,6 +29,7 @@ static HOST_01: Rule = Rule {
         docker: "On the host: set the parameter in /etc/sysctl.d, and run sysctl --system.",
         kubernetes: "On the node: set the parameter in /etc/sysctl.d, and run sysctl --system.",
         config: "Nothing in config.json: set the parameter in /etc/sysctl.d, and run sysctl --system.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -109,6 +110,7 @@ static HOST_02: Rule = Rule {
         docker: "On the host: boot with systemd.unified_cgroup_hierarchy=1, which has been the default of systemd since version 247.",
         kubernetes: "On the node: boot with systemd.unified_cgroup_hierarchy=1, which has been the default of systemd since version 247.",
         config: "Nothing in config.json: boot with systemd.unified_cgroup_hierarchy=1, which has been the default of systemd since version 247.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -160,6 +162,7 @@ static HOST_03: Rule = Rule {
                      above them.",
         config: "Nothing in config.json: chown root:root and chmod go-w the binary, /etc/gabion and the \
                  directories above them.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -246,6 +249,7 @@ static HOST_04: Rule = Rule {
         docker: "On the host: write install NAME /bin/false into a file in /etc/modprobe.d for each module that is not in use.",
         kubernetes: "On the node: write install NAME /bin/false into a file in /etc/modprobe.d for each module that is not in use.",
         config: "Nothing in config.json: write install NAME /bin/false into a file in /etc/modprobe.d for each module that is not in use.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

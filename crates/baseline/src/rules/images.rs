@@ -30,6 +30,7 @@ static IMG_01: Rule = Rule {
         docker: "Run NAME@sha256:… instead of NAME:TAG.",
         kubernetes: "Write image: NAME@sha256:… in the pod, or have an admission controller resolve tags.",
         config: "Nothing in config.json: the engine writes the annotation.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -48,6 +48,9 @@ static LSM_01: Rule = Rule {
         docker: "Remove --security-opt apparmor=unconfined and --privileged; if Docker sets no profile by \
                  itself, install the package apparmor and restart the daemon, which then loads \
                  docker-default.",
+        podman: "Remove --security-opt apparmor=unconfined and --privileged; if podman sets no profile by \
+                 itself, install the package apparmor: podman then loads its own.",
+        ctr: "Add --apparmor-default-profile cri-containerd.apparmor.d.",
         kubernetes: "Set securityContext.appArmorProfile.type: RuntimeDefault on the pod (before 1.30 the \
                      annotation container.apparmor.security.beta.kubernetes.io/NAME: runtime/default), and \
                      install apparmor on the node.",
@@ -143,9 +146,12 @@ static LSM_02: Rule = Rule {
     remedies: Remedies {
         docker: "Load the profile with apparmor_parser -r FILE, set it to enforce with aa-enforce, or name \
                  another with --security-opt apparmor=NAME.",
+        ctr: "Load the profile with apparmor_parser -r FILE, set it to enforce with aa-enforce, or name \
+              another with --apparmor-profile.",
         kubernetes: "Load the profile on every node the pod can run on, or use \
                      securityContext.appArmorProfile.type: RuntimeDefault.",
         config: "Set process.apparmorProfile to a profile that `aa-status` lists in enforce mode.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "AppArmor (baseline)",
@@ -229,10 +235,13 @@ static LSM_03: Rule = Rule {
     remedies: Remedies {
         docker: "Set \"selinux-enabled\": true in /etc/docker/daemon.json, and remove --security-opt \
                  label=disable, label=type:spc_t and --privileged.",
+        podman: "Remove --security-opt label=disable, label=type:spc_t and --privileged: podman labels \
+                 containers by itself.",
         kubernetes: "Remove securityContext.seLinuxOptions.type, or set it to container_t; set \
                      enable_selinux = true in containerd's CRI configuration.",
         config: "Set process.selinuxLabel to a label such as system_u:system_r:container_t:s0:c1,c2 and \
                  linux.mountLabel to system_u:object_r:container_file_t:s0:c1,c2.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "SELinux (baseline)",
@@ -315,9 +324,11 @@ static LSM_04: Rule = Rule {
     remedies: Remedies {
         docker: "Boot the host with the module (apparmor=1 security=apparmor, or selinux=1), or remove the \
                  --security-opt apparmor or label.",
+        ctr: "Remove --apparmor-profile and --apparmor-default-profile, or boot the host with the module.",
         kubernetes: "Run the pod on nodes that have the module (a nodeSelector), or remove appArmorProfile \
                      or seLinuxOptions from its securityContext.",
         config: "Remove the property, or enable the module on the host.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

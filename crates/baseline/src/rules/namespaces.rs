@@ -145,6 +145,7 @@ static NS_01: Rule = Rule {
         docker: "Docker always asks for one; find out what changed the bundle.",
         kubernetes: "The container engine always asks for one; find out what changed the bundle.",
         config: "Add {\"type\": \"mount\"} to linux.namespaces.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Host Namespaces (baseline)",
@@ -171,8 +172,10 @@ static NS_02: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Remove --pid host. To look into one container, join its namespace: --pid container:NAME.",
+        ctr: "Remove --with-ns pid:PATH.",
         kubernetes: "Remove hostPID: true from the pod. To debug a container, use kubectl debug --target.",
         config: "Add {\"type\": \"pid\"} to linux.namespaces, or remove the path of the entry.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Host Namespaces (baseline)",
@@ -199,10 +202,12 @@ static NS_03: Rule = Rule {
     remedies: Remedies {
         docker: "Remove --ipc host and any -v that begins with /dev/shm. For more shared memory use \
                  --shm-size, to share it between containers --ipc container:NAME.",
+        ctr: "Remove --with-ns ipc:PATH, and any --mount whose src begins with /dev/shm.",
         kubernetes: "Remove hostIPC: true from the pod; for more shared memory mount an emptyDir with \
                      medium: Memory at /dev/shm.",
         config: "Add {\"type\": \"ipc\"} to linux.namespaces, or remove the path of the entry, and mount a \
                  tmpfs at /dev/shm.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Host Namespaces (baseline)",
@@ -284,11 +289,14 @@ static NS_04: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Remove --network host and publish the ports that are needed with -p.",
+        ctr: "Remove --net-host, or --with-ns network:PATH where that is the host's; --cni gives the \
+              container a network.",
         kubernetes: "Remove hostNetwork: true from the pod and use a Service, or hostPort for one port. \
                      Network plugins and node agents do need it: have the site's policy allow NS-04 for \
                      their namespace.",
         config: "Add {\"type\": \"network\"} to linux.namespaces, or let its path be that of another \
                  container or pod.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Host Namespaces (baseline)",
@@ -315,9 +323,11 @@ static NS_05: Rule = Rule {
                 since hardening adds to what was asked for and does not replace it",
     remedies: Remedies {
         docker: "Remove --uts host.",
+        ctr: "Remove --with-ns uts:PATH.",
         kubernetes: "Remove hostNetwork: true from the pod; where a container joins the host's by path, its \
                      sandbox was made by another runtime: start the pod again.",
         config: "Add {\"type\": \"uts\"} to linux.namespaces, or remove the path of the entry.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Host Namespaces (baseline)",
@@ -349,6 +359,7 @@ static NS_06: Rule = Rule {
         kubernetes: "Nothing to do: the namespace is added. Container engines ask for it themselves on nodes \
                      with cgroup version 2.",
         config: "Add {\"type\": \"cgroup\"} to linux.namespaces, or remove the path of the entry.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -375,8 +386,9 @@ static NS_07: Rule = Rule {
     levels: Levels::new(Level::Off, Level::Off, Level::Audit),
     hardening: "",
     remedies: Remedies {
-        docker: "Set userns-remap in the daemon's configuration; with podman use --userns auto, or run it \
-                 rootless.",
+        docker: "Set userns-remap in the daemon's configuration.",
+        podman: "Use --userns auto, or let an ordinary user run podman.",
+        ctr: "Add --uidmap 0:100000:65536 --gidmap 0:100000:65536.",
         kubernetes: "Set hostUsers: false in the pod.",
         config: "Add {\"type\": \"user\"} to linux.namespaces with linux.uidMappings and linux.gidMappings; \
                  the rootfs must belong to the mapped ids.",
@@ -427,7 +439,9 @@ static NS_08: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Give the user that userns-remap names a range from 65536 upwards in /etc/subuid and \
-                 /etc/subgid; with podman use --userns auto in place of --uidmap and --gidmap.",
+                 /etc/subgid.",
+        podman: "Use --userns auto in place of --uidmap and --gidmap.",
+        ctr: "Give --uidmap and --gidmap a range from 65536 upwards: 0:100000:65536.",
         kubernetes: "The kubelet chooses the mappings; check the range of the user kubelet in /etc/subuid \
                      and /etc/subgid on the node.",
         config: "Use mappings such as {\"containerID\": 0, \"hostID\": 100000, \"size\": 65536} in \
@@ -602,10 +616,12 @@ static NS_09: Rule = Rule {
     remedies: Remedies {
         docker: "If a container's namespace is joined (--network container:NAME), check that it is still \
                  running.",
+        ctr: "Correct the path of --with-ns, and check that its process is still running.",
         kubernetes: "The pod's sandbox is gone or is being replaced; the kubelet makes a new one. If it \
                      stays so, look at the container engine's log.",
         config: "Use each of pid, network, mount, ipc, uts, user, cgroup and time at most once, with an \
                  absolute path to a file such as /proc/4711/ns/net, or with none.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -685,8 +701,10 @@ static NS_10: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Remove --pid container:NAME where the two have different --cgroup-parent, or give them the same.",
+        ctr: "Remove the --with-ns that names another container's process.",
         kubernetes: "The kubelet never asks for it; find out what changed the bundle.",
         config: "Join only namespaces of processes in cgroups with the same parent as linux.cgroupsPath.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -785,6 +803,7 @@ static NS_11: Rule = Rule {
         docker: "Docker sets no offsets; find out what changed the bundle.",
         kubernetes: "Container engines set no offsets; find out what changed the bundle.",
         config: "Add {\"type\": \"time\"} to linux.namespaces, or remove linux.timeOffsets.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

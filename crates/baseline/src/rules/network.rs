@@ -22,9 +22,11 @@ static NET_01: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Docker sends none; attach the container to a network instead: --network NAME, or a macvlan.",
+        podman: "podman sends none; attach the container to a network instead: --network NAME, or a macvlan.",
         kubernetes: "Remove the claim of a network device (DRA), or have the node's policy permit the \
                      interface: \"NET-01:eth1\" = \"audit\".",
         config: "Remove linux.netDevices.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -41,6 +41,7 @@ static OPS_01: Rule = Rule {
                      to the pod, which is judged like any other.",
         config: "Leave capabilities, noNewPrivileges and labels out of the process file: the container's are then \
                  taken.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Capabilities, Privilege Escalation",
@@ -143,6 +144,7 @@ static OPS_02: Rule = Rule {
         kubernetes: "Resize with limits, not without; where more tasks are needed, raise the kubelet's podPidsLimit and \
                      limits.pids in gabion's policy.",
         config: "Set pids.limit and memory.limit in the resources that are given to update, and leave devices out.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -284,8 +286,10 @@ static OPS_03: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Restore on the host where docker checkpoint create was called, from its own directory.",
+        podman: "Restore on the host where podman container checkpoint was called, and without --import.",
         kubernetes: "Start a new container. The kubelet's checkpoints are meant for looking at.",
         config: "Nothing in config.json: give gabion restore the directory that gabion checkpoint wrote, unchanged.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -338,8 +342,10 @@ static OPS_04: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Unset DOCKER_RAMDISK for dockerd: the root directory should not be on a ramdisk.",
+        podman: "Remove --preserve-fds, and no_pivot_root from /etc/containers/containers.conf.",
+        ctr: "Remove --no-pivot.",
         kubernetes: "Remove no_pivot and no_new_keyring from the runtime's options in containerd's config.toml.",
-        config: "Nothing in config.json: call gabion without the flag. For podman: remove --preserve-fds.",
+        config: "Nothing in config.json: call gabion without the flag.",
     },
     mappings: Mappings {
         pss: "",

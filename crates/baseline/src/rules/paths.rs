@@ -74,6 +74,8 @@ static PTH_01: Rule = Rule {
                 skipped when the container is built",
     remedies: Remedies {
         docker: DOCKER,
+        podman: "Drop --security-opt unmask=… and --privileged; podman masks them by itself.",
+        ctr: "Remove --privileged: ctr masks them by itself.",
         kubernetes: KUBERNETES,
         config: "Add the paths to linux.maskedPaths: \"maskedPaths\": [\"/proc/acpi\", \"/proc/asound\", \
                  \"/proc/kcore\", \"/proc/keys\", \"/proc/latency_stats\", \"/proc/timer_list\", \
@@ -103,6 +105,8 @@ static PTH_02: Rule = Rule {
     hardening: "the missing paths are added to linux.readonlyPaths",
     remedies: Remedies {
         docker: DOCKER,
+        podman: "Drop --security-opt unmask=… and --privileged; podman makes them read-only by itself.",
+        ctr: "Remove --privileged: ctr makes them read-only by itself.",
         kubernetes: KUBERNETES,
         config: "Add the paths to linux.readonlyPaths: \"readonlyPaths\": [\"/proc/bus\", \"/proc/fs\", \
                  \"/proc/irq\", \"/proc/sys\", \"/proc/sysrq-trigger\"].",
@@ -136,6 +140,7 @@ static PTH_03: Rule = Rule {
         docker: "Nothing to do: no Docker masks all of them, and gabion adds the missing ones.",
         kubernetes: "Nothing to do: no engine masks all of them, and gabion adds the missing ones.",
         config: "Add the paths to linux.maskedPaths, or leave it to the hardening.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

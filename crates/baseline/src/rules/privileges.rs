@@ -33,6 +33,8 @@ static PRV_01: Rule = Rule {
     remedies: Remedies {
         docker: "Add --security-opt no-new-privileges, or \"no-new-privileges\": true to \
                  /etc/docker/daemon.json.",
+        podman: "Add --security-opt no-new-privileges.",
+        ctr: "Remove --allow-new-privs.",
         kubernetes: "Set securityContext.allowPrivilegeEscalation: false on the container.",
         config: "Set \"noNewPrivileges\": true in process.",
     },
@@ -79,6 +81,8 @@ static PRV_02: Rule = Rule {
     remedies: Remedies {
         docker: "Add --user 1000:1000, or USER 1000 to the Dockerfile; or set userns-remap in the daemon's \
                  configuration.",
+        podman: "Add --user 1000:1000 or --userns auto, or let an ordinary user run podman.",
+        ctr: "Add --user 1000:1000 (containerd 1.7), or --uidmap 0:100000:65536 --gidmap 0:100000:65536.",
         kubernetes: "Set securityContext.runAsUser: 1000 and runAsNonRoot: true; or hostUsers: false in the \
                      pod.",
         config: "Set process.user.uid to another number than 0; or add {\"type\": \"user\"} to \
@@ -144,6 +148,7 @@ static PRV_03: Rule = Rule {
                      supplementalGroups.",
         config: "Set process.user.gid to a group of the workload's own, and remove the number from \
                  process.user.additionalGids.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -222,11 +227,13 @@ static PRV_04: Rule = Rule {
     levels: Levels::new(Level::Deny, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {
-        docker: "Use numbers below 4294967295 with --user, and with podman a --umask such as 0022.",
+        docker: "Use numbers below 4294967295 with --user.",
+        podman: "Use numbers below 4294967295 with --user, and a --umask such as 0022.",
         kubernetes: "Use numbers below 4294967295 in runAsUser, runAsGroup and supplementalGroups, and check \
                      the USER of the image.",
         config: "Set process.user.uid and gid to the numbers that are meant, remove username, and set umask \
                  to 18 (octal 022) or remove it.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Running as Non-root (restricted)",
@@ -307,9 +314,11 @@ static PRV_05: Rule = Rule {
     remedies: Remedies {
         docker: "Remove --privileged, and give the workload what it needs: --device for a device, --cap-add \
                  for a capability that the site's policy allows.",
+        ctr: "Remove --privileged, and give the workload what it needs with --device and --cap-add.",
         kubernetes: "Remove securityContext.privileged: true; use a device plugin for devices.",
         config: "Reduce process.capabilities, set linux.maskedPaths, linux.seccomp and a first entry \
                  {\"allow\": false, \"access\": \"rwm\"} in linux.resources.devices.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Privileged Containers (baseline)",
@@ -401,6 +410,7 @@ static PRV_06: Rule = Rule {
         docker: "Remove --oom-score-adj, or set it to 0 or more.",
         kubernetes: "The kubelet chooses the value by the pod's quality of service; nothing to do.",
         config: "Set process.oomScoreAdj to 0 or more, or remove it.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -465,6 +475,7 @@ static PRV_07: Rule = Rule {
         kubernetes: "Kubernetes has no field for it; ask for more cpu in resources.requests.",
         config: "Remove process.scheduler and process.ioPriority, or use SCHED_OTHER and IOPRIO_CLASS_BE; \
                  remove realtimeRuntime from linux.resources.cpu.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -534,6 +545,8 @@ static PRV_08: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Docker sets neither; find out what changed the bundle.",
+        podman: "podman sets neither by itself; remove --personality.",
+        ctr: "Remove --rdt-class.",
         kubernetes: "Remove the class from the container engine's RDT configuration, or the annotation that \
                      chooses it.",
         config: "Remove linux.personality and linux.intelRdt.",
@@ -603,9 +616,12 @@ static PRV_09: Rule = Rule {
     remedies: Remedies {
         docker: "Check WORKDIR in the Dockerfile and -w: an absolute path such as /app. An image that has \
                  /proc there was made to break out.",
+        ctr: "Check --cwd, and WORKDIR of the image: an absolute path such as /app. An image that has /proc \
+              there was made to break out.",
         kubernetes: "Check workingDir of the container and WORKDIR of the image: an absolute path such as \
                      /app. An image that has /proc there was made to break out.",
         config: "Set process.cwd to an absolute path of the container, such as /.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -665,6 +681,7 @@ static PRV_10: Rule = Rule {
         kubernetes: "Check command of the container and ENTRYPOINT of the image. One that has /proc there was made to \
                      break out.",
         config: "Let process.args[0] be a program of the image, such as /bin/sh.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

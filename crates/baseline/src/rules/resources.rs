@@ -48,8 +48,10 @@ static RES_01: Rule = Rule {
     hardening: "linux.resources.pids.limit is set to the policy's limit, 4096 if it says nothing",
     remedies: Remedies {
         docker: "Add --pids-limit 512, or pids_limit: 512 in a compose file.",
+        podman: "Remove --pids-limit 0 or -1: podman's own limit is 2048.",
         kubernetes: "Set podPidsLimit in the kubelet's configuration; the pod's cgroup then has the limit.",
         config: "Add \"linux\": {\"resources\": {\"pids\": {\"limit\": 512}}}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -73,8 +75,10 @@ static RES_02: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Add --memory 256m, or mem_limit: 256m in a compose file.",
+        ctr: "Add --memory-limit 268435456, in bytes.",
         kubernetes: "Set resources.limits.memory of the container.",
         config: "Add \"linux\": {\"resources\": {\"memory\": {\"limit\": 268435456}}}, in bytes.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -100,6 +104,7 @@ static RES_03: Rule = Rule {
         docker: "Add --cpus 1.5 or --cpu-shares 512.",
         kubernetes: "Set resources.requests.cpu or resources.limits.cpu of the container.",
         config: "Add \"linux\": {\"resources\": {\"cpu\": {\"shares\": 512}}}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -132,6 +137,7 @@ static RES_04: Rule = Rule {
         kubernetes: "The kubelet sends keys such as memory.min and memory.high; look at what edits the bundle.",
         config: "Name files of one controller, as in \"unified\": {\"memory.high\": \"209715200\"}, and state each \
                  limit once.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -160,10 +166,12 @@ static RES_05: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Correct --cgroup-parent: an absolute path such as /docker, or a slice such as system.slice.",
+        ctr: "Correct --cgroup: an absolute path of its own, such as /gabion/web-1, or none.",
         kubernetes: "The kubelet chooses the cgroup; look at what edits the bundle. If the cgroup is occupied, \
                      delete the old container first.",
         config: "Set linux.cgroupsPath to a path of its own, such as \"/gabion/web-1\", for systemd to \
                  \"system.slice:gabion:web-1\", or leave it out.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -189,6 +197,7 @@ static RES_06: Rule = Rule {
         docker: "Drop --oom-kill-disable.",
         kubernetes: "Kubernetes never asks for it; look at what edits the bundle.",
         config: "Remove linux.resources.memory.disableOOMKiller.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -215,8 +224,11 @@ static RLM_01: Rule = Rule {
     hardening: "RLIMIT_CORE is set to 0",
     remedies: Remedies {
         docker: "Add --ulimit core=0, or \"default-ulimits\" in /etc/docker/daemon.json.",
+        podman: "Add --ulimit core=0:0, or default_ulimits = [\"core=0:0\"] to \
+                 /etc/containers/containers.conf.",
         kubernetes: "A pod cannot say it; gabion sets it.",
         config: "Add {\"type\": \"RLIMIT_CORE\", \"soft\": 0, \"hard\": 0} to process.rlimits.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -243,6 +255,7 @@ static RLM_02: Rule = Rule {
         docker: "Correct --ulimit TYPE=SOFT:HARD.",
         kubernetes: "A pod cannot say it; look at the container engine's own limits.",
         config: "Write each type of getrlimit(2) once, with soft no higher than hard.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -25,6 +25,9 @@ static ROOT_01: Rule = Rule {
     hardening: "where the site's policy sets the level harden, and /tmp and /run are tmpfs: it is set",
     remedies: Remedies {
         docker: "Add --read-only, and --tmpfs /tmp --tmpfs /run if the program writes there.",
+        podman: "Add --read-only: podman then mounts a tmpfs at /tmp and /run by itself.",
+        ctr: "Add --read-only, and --mount type=tmpfs,src=tmpfs,dst=/tmp,options=size=64m if the program \
+              writes there.",
         kubernetes: "Set securityContext.readOnlyRootFilesystem: true on the container, and mount an emptyDir at /tmp \
                      if the program writes there.",
         config: "Set \"readonly\": true in root, and mount a tmpfs at /tmp and /run.",
@@ -72,8 +75,8 @@ static ROOT_02: Rule = Rule {
     id: "ROOT-02",
     title: "a root directory of its own",
     meaning: "root.path leads to the host's root directory, to a system directory of the host or one that contains \
-              one, or to the root of another container that is alive. The last of these is recorded and not refused \
-              in the profile privileged.",
+              one, or to an overlay over such a directory; or to the root of another container that is alive. The last \
+              of these is recorded and not refused in the profile privileged.",
     why: "A container whose root is the host's is no container: every file of the host is in it. Two that share one \
           root can exchange files and links under the runtime while it builds the other: who starts both on purpose, \
           and trusts both, says so with the profile privileged. This rule guards the runtime itself: no policy \
@@ -88,9 +91,11 @@ static ROOT_02: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Docker always makes one; find out what changed the bundle.",
+        podman: "Run an image, or give --rootfs a directory with an unpacked one. An overlay over / \
+                 (--rootfs /:O) shows the host's files all the same.",
+        ctr: "Run an image, or give --rootfs a directory with an unpacked one, for this container alone.",
         kubernetes: "The container engine always makes one; find out what changed the bundle.",
-        config: "Let root.path be a directory with an unpacked image, one for each container. For podman: run an \
-                 image, not --rootfs /.",
+        config: "Let root.path be a directory with an unpacked image, one for each container.",
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -178,6 +183,7 @@ static ROOT_03: Rule = Rule {
         kubernetes: "Find out who built the image: it has a link in place of /dev, /proc, /sys or /etc. Rebuild it \
                      without.",
         config: "Replace the link in the root directory by an empty directory.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -243,6 +249,8 @@ static ROOT_04: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Put /var/lib/docker on a file system of its own, mounted with nodev.",
+        podman: "Put /var/lib/containers on a file system of its own, mounted with nodev.",
+        ctr: "Put /var/lib/containerd on a file system of its own, mounted with nodev.",
         kubernetes: "Put the engine's storage, such as /var/lib/containerd, on a file system of its own, mounted with \
                      nodev.",
         config: "Mount what root.path leads to with nodev and nosuid.",

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::change::Change;
 use crate::config::Seccomp;
-use crate::facts::{Fact, FactKind};
+use crate::facts::{Fact, FactKind, ListenerFact};
 use crate::pointer::Pointer;
 use crate::policy::SeccompGap;
 use crate::profile::{Level, Levels};
@@ -102,11 +102,13 @@ static SEC_01: Rule = Rule {
         docker: "Remove --security-opt seccomp=unconfined and --privileged. Where a debugger or builder must \
                  run unconfined, give it a profile of its own with --security-opt seccomp=FILE, or have the \
                  site's policy allow SEC-01 for it.",
+        ctr: "Add --seccomp, and remove --privileged.",
         kubernetes: "Set securityContext.seccompProfile.type: RuntimeDefault on the pod; seccompDefault: \
                      true in the kubelet's configuration does so for all.",
         config: "Add linux.seccomp with \"defaultAction\": \"SCMP_ACT_ERRNO\" and the system calls that are \
                  allowed; write actions, operators and architectures as config-linux.md has them, such as \
                  SCMP_ACT_ALLOW.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Seccomp (baseline, restricted)",
@@ -219,6 +221,9 @@ static SEC_02: Rule = Rule {
     remedies: Remedies {
         docker: "Use Docker's own profile by removing --security-opt seccomp=FILE, or begin a profile from \
                  it.",
+        podman: "Use podman's own profile by removing --security-opt seccomp=FILE, or begin a profile from \
+                 /usr/share/containers/seccomp.json.",
+        ctr: "Remove --seccomp-profile: --seccomp alone takes containerd's own profile.",
         kubernetes: "Use securityContext.seccompProfile.type: RuntimeDefault, or a localhost profile that \
                      lists what is allowed.",
         config: "Set linux.seccomp.defaultAction to SCMP_ACT_ERRNO, and list the system calls that the \
@@ -286,6 +291,7 @@ static SEC_03: Rule = Rule {
                      \"SEC-03:nested\" = \"off\".",
         config: "Deny the calls in linux.seccomp, or have the site's policy allow the entry by its name; \
                  gabion seccomp floor lists them.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Seccomp (baseline, restricted)",
@@ -399,6 +405,7 @@ static SEC_04: Rule = Rule {
         kubernetes: "Nothing has to be done. For 32-bit programs started by 64-bit ones, have the site's policy turn \
                      SEC-04 off.",
         config: "List the native architecture alone in linux.seccomp.architectures.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -453,18 +460,23 @@ static SEC_05: Rule = Rule {
     id: "SEC-05",
     title: "who decides about system calls is trusted",
     meaning: "linux.seccomp uses SCMP_ACT_NOTIFY, and listenerPath is not an absolute path, leads through .., or lies in \
-              a directory where anybody may make a socket.",
+              a directory where anybody may make a socket; or the socket that is there, a directory above it or a link \
+              on the way to it belongs to someone other than root or may be written to by others. For a runtime that an \
+              ordinary user runs, that user is root's equal here.",
     why: "Whoever listens there gets a descriptor with which it reads the memory of the workload's calls and decides \
-          about them. In a directory for everybody, anybody can be first.",
+          about them. In a directory for everybody, anybody can be first; and whoever owns the socket's directory can \
+          put another one in its place.",
     stops: &["a stranger that answers, and lets through, the calls that were to be decided"],
     fields: &["/linux/seccomp/listenerPath"],
     levels: Levels::new(Level::Audit, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {
         docker: "Docker sets no listener; look at what wrote the profile.",
+        podman: "podman sets no listener; look at what wrote the profile.",
         kubernetes: "Place the agent's socket below /run, in a directory that belongs to root.",
         config: "Set linux.seccomp.listenerPath to an absolute path below a directory that belongs to root, such as \
                  /run/seccomp-agent/listener.sock.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -472,7 +484,7 @@ static SEC_05: Rule = Rule {
         nsa: "",
         nist_800_190: "3.4.1",
     },
-    facts: &[],
+    facts: &[FactKind::Listener],
     check: listener_is_trusted,
 };
 
@@ -495,7 +507,19 @@ fn listener_is_trusted(case: &Case<'_>, violations: &mut Violations) {
     } else if open.iter().any(|directory| path.starts_with(directory)) {
         format!("{path:?} is in a directory where anybody may make a socket")
     } else {
-        return;
+        match &case.facts.listener {
+            Fact::Known(ListenerFact { open_to_others: None }) => return,
+            Fact::Known(ListenerFact {
+                open_to_others: Some(place),
+            }) => format!("{path:?} is not root's alone: others may write to {place:?}, or own it"),
+            Fact::Unknown(why) => {
+                violations.undecided(
+                    "/linux/seccomp/listenerPath",
+                    format!("who owns the socket at {path:?} is not known: {why}"),
+                );
+                return;
+            }
+        }
     };
     violations.report(
         "/linux/seccomp/listenerPath",
@@ -518,6 +542,7 @@ static SEC_06: Rule = Rule {
         docker: "Docker does not set it; look at the profile that was given.",
         kubernetes: "Remove the flag from the localhost profile.",
         config: "Remove SECCOMP_FILTER_FLAG_SPEC_ALLOW from linux.seccomp.flags. gabion does not add it by itself.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -548,19 +573,21 @@ static SEC_07: Rule = Rule {
     id: "SEC-07",
     title: "calls that are newer than the filter do not exist",
     meaning: "linux.seccomp kills or traps by default, so that a program which tries a newer system call dies instead \
-              of falling back on an older one. Where the default is an errno, gabion's compiler answers calls that are \
-              younger than the profile with ENOSYS by itself; that needs no entry here.",
+              of falling back on an older one. Where the default is an errno, a call that is younger than the profile is \
+              answered with ENOSYS in every profile, by the compiler of filters and without a finding.",
     why: "The C library tries new calls first. A container that dies of it after an update is one whose filter is \
           turned off.",
     stops: &["containers whose filter is turned off because an update broke them"],
     fields: &["/linux/seccomp/defaultAction"],
-    levels: Levels::new(Level::Off, Level::Harden, Level::Harden),
-    hardening: "the compiler answers calls that are younger than the profile with ENOSYS, where its default is an \
-                errno; a default that kills is recorded",
+    // Nothing is added for it: what kills is as strict as can be, and a decision of its author.
+    levels: Levels::new(Level::Off, Level::Off, Level::Audit),
+    hardening: "",
     remedies: Remedies {
         docker: "Set defaultAction to SCMP_ACT_ERRNO in the profile that was given.",
+        ctr: "Set defaultAction to SCMP_ACT_ERRNO in the file of --seccomp-profile.",
         kubernetes: "Set defaultAction to SCMP_ACT_ERRNO in the localhost profile.",
         config: "Set linux.seccomp.defaultAction to SCMP_ACT_ERRNO.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -583,14 +610,11 @@ fn ages_well(case: &Case<'_>, violations: &mut Violations) {
         "SCMP_ACT_TRAP",
     ];
     if deadly.contains(&action.as_str()) {
-        violations
-            .report(
-                "/linux/seccomp/defaultAction",
-                format!("{action:?} ends a program that tries a call which the filter does not name"),
-                "SCMP_ACT_ERRNO",
-            )
-            // Nothing is added for it: what kills is as strict as can be, and a decision of its author.
-            .levels(Levels::new(Level::Off, Level::Off, Level::Audit));
+        violations.report(
+            "/linux/seccomp/defaultAction",
+            format!("{action:?} ends a program that tries a call which the filter does not name"),
+            "SCMP_ACT_ERRNO",
+        );
     }
 }
 
@@ -599,7 +623,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::table::{Table, known, with as holding};
-    use super::super::testing::{findings, hardened, host, table};
+    use super::super::testing::{findings, hardened, host, offline, table};
     use super::*;
     use crate::profile::Profile;
 
@@ -900,9 +924,11 @@ mod tests {
             with(json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": path,
                         "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}))
         };
+        let mut facts = host();
+        facts.listener = known(ListenerFact { open_to_others: None });
         table(
             "SEC-05",
-            &host(),
+            &facts,
             &[
                 ("good", notify(json!("/run/agent/s.sock")), ["", "", ""]),
                 ("absent", notify(json!(null)), bad),
@@ -917,6 +943,37 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn a_listener_that_others_could_take_the_place_of_is_no_listener() {
+        let at = "/linux/seccomp/listenerPath";
+        let notify = with(
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/srv/agent/s.sock",
+                        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}),
+        );
+        let silent = with(json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/srv/agent/s.sock"}));
+        let mut facts = host();
+        facts.listener = known(ListenerFact {
+            open_to_others: Some("/srv/agent".into()),
+        });
+        let (audit, deny) = (format!("audit {at}"), format!("deny {at}"));
+        let rows = [
+            ("open to others", notify.clone(), [audit.as_str(), &deny, &deny]),
+            ("nobody is asked", silent, ["", "", ""]),
+        ];
+        table("SEC-05", &facts, &rows);
+        let found = &findings("SEC-05", Profile::Baseline, &notify, &facts)[0].found;
+        assert!(found.contains("others may write to \"/srv/agent\""), "{found}");
+        // Not known is not trusted, but for a file of another host.
+        let unknown = format!("deny {at} undecided");
+        let audited = format!("audit {at} undecided");
+        table(
+            "SEC-05",
+            &host(),
+            &[("unknown", notify.clone(), [audited.as_str(), &unknown, &unknown])],
+        );
+        assert_eq!(offline("SEC-05", Profile::Baseline, &notify, &host()), audited);
     }
 
     #[test]

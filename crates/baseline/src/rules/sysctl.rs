@@ -71,6 +71,7 @@ static SYS_01: Rule = Rule {
                      false. Set parameters of the node on the node.",
         config: "Remove the key from linux.sysctl, or give the container the namespace: \
                  {\"type\": \"network\"} in linux.namespaces. For the host name use the property hostname.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Sysctls (baseline)",
@@ -98,6 +99,7 @@ static SYS_02: Rule = Rule {
         kubernetes: "Use only sysctls that Kubernetes calls safe in spec.securityContext.sysctls, or have \
                      the node's policy permit this one.",
         config: "Remove the key from linux.sysctl.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Sysctls (baseline)",
@@ -129,6 +131,7 @@ static SYS_03: Rule = Rule {
         kubernetes: "Write one {name, value} for each parameter in spec.securityContext.sysctls, with dots.",
         config: "Write \"net.ipv4.ip_forward\": \"1\". For an interface with a dot in its name, such as \
                  eth0.100, use slashes: \"net/ipv4/conf/eth0.100/forwarding\".",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Sysctls (baseline)",

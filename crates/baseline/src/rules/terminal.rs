@@ -25,6 +25,7 @@ static TTY_01: Rule = Rule {
         kubernetes: "Nothing has to be done.",
         config: "Deny the ioctls 0x5412 and 0x541c in linux.seccomp with a comparison of the low 32 bits \
                  (SCMP_CMP_MASKED_EQ), or set dev.tty.legacy_tiocsti to 0 on the host.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -86,9 +87,11 @@ static TTY_02: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Docker hands on pipes or a terminal; look at what wraps the runtime.",
+        podman: "podman hands on pipes or a terminal; look at what wraps the runtime.",
         kubernetes: "The container engine hands on pipes or a terminal; look at what wraps the runtime.",
         config: "Nothing in config.json: call gabion with files, pipes or a terminal as standard streams, as in \
                  gabion run web-1 </dev/null.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

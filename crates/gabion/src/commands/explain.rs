@@ -122,9 +122,9 @@ fn page(rule: &Rule, width: usize) -> String {
         out.paragraph("Hardening", rule.hardening);
     }
     out.title("How to satisfy it");
-    out.labelled("Docker", rule.remedies.docker);
-    out.labelled("Kubernetes", rule.remedies.kubernetes);
-    out.labelled("config.json", rule.remedies.config);
+    for (name, remedy) in rule.remedies.named() {
+        out.labelled(name, remedy);
+    }
     let references = rule.references();
     out.items(
         "The same in other catalogues",
@@ -223,6 +223,8 @@ fn entry(topic: &str, rule: &Rule) -> Value {
         "hardening": rule.hardening,
         "remedies": {
             "docker": rule.remedies.docker,
+            "podman": rule.remedies.podman,
+            "ctr": rule.remedies.ctr,
             "kubernetes": rule.remedies.kubernetes,
             "config": rule.remedies.config,
         },

@@ -65,10 +65,12 @@ pub(super) static MNT_06: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the -v or --mount whose target is /proc or below it, and any VOLUME /proc of the image. To \
                  look at processes of the host, run the tool on the host.",
+        ctr: "Remove the --mount whose dst is /proc or below it.",
         kubernetes: "Remove the volumeMount whose mountPath is /proc or below it. For a node agent, which wants \
                      hostPath /proc at /host/proc, have the site's policy allow MNT-01:/proc for its namespace.",
         config: "Keep one entry {\"destination\": \"/proc\", \"type\": \"proc\", \"source\": \"proc\", \"options\": \
                  [\"nosuid\", \"noexec\", \"nodev\"]} and remove the others.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "/proc Mount Type (baseline)",
@@ -190,9 +192,11 @@ pub(super) static MNT_07: Rule = Rule {
     hardening: "where the site's policy sets the level harden: ro is added to a sysfs",
     remedies: Remedies {
         docker: "Remove --privileged; Docker then mounts /sys read-only. A single device is given by --device.",
+        ctr: "Remove --privileged; /sys is then read-only.",
         kubernetes: "Remove privileged: true from securityContext; the container engine then mounts /sys read-only.",
         config: "Let the entry be {\"destination\": \"/sys\", \"type\": \"sysfs\", \"source\": \"sysfs\", \"options\": \
                  [\"nosuid\", \"noexec\", \"nodev\", \"ro\"]}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "Privileged Containers (baseline)",
@@ -274,8 +278,11 @@ pub(super) static MNT_08: Rule = Rule {
     hardening: "where the site's policy sets the level harden: ro is added",
     remedies: Remedies {
         docker: "Remove --privileged, and -v /sys/fs/cgroup:/sys/fs/cgroup. For systemd in a container use a host \
-                 with cgroup version 2, and --cgroupns private. podman build mounts them writable on version 1: \
-                 there let the site's policy set MNT-08 = \"harden\", which adds ro.",
+                 with cgroup version 2, and --cgroupns private.",
+        podman: "Remove --privileged, and -v /sys/fs/cgroup:/sys/fs/cgroup; for systemd in a container \
+                 (--systemd) use a host with cgroup version 2. podman build mounts them writable on version \
+                 1: there let the site's policy set MNT-08 = \"harden\", which adds ro.",
+        ctr: "Remove --privileged, and any --mount of /sys/fs/cgroup.",
         kubernetes: "Remove privileged: true and any hostPath volume of /sys/fs/cgroup. For systemd in a container \
                      use nodes with cgroup version 2 and containerd's cgroup_writable.",
         config: "Add \"ro\" to the options of the mount at /sys/fs/cgroup; on cgroup version 2, {\"type\": \
@@ -367,6 +374,8 @@ pub(super) static MNT_09: Rule = Rule {
     hardening: "where the site's policy sets the level harden: a tmpfs at /dev is added before the mounts in it",
     remedies: Remedies {
         docker: "Docker always mounts one; remove any -v whose target is /dev.",
+        podman: "podman always mounts one; remove any -v whose target is /dev.",
+        ctr: "ctr always mounts one; remove any --mount whose dst is /dev.",
         kubernetes: "The container engine always mounts one; remove any volumeMount whose mountPath is /dev.",
         config: "Add {\"destination\": \"/dev\", \"type\": \"tmpfs\", \"source\": \"tmpfs\", \"options\": [\"nosuid\", \
                  \"strictatime\", \"mode=755\", \"size=65536k\"]} before the mounts below /dev.",

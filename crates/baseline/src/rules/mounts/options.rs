@@ -27,11 +27,13 @@ pub(super) static MNT_04: Rule = Rule {
     remedies: Remedies {
         docker: "Remove :shared and :rshared from -v, or bind-propagation=rshared from --mount. To see the host's \
                  later mounts, use :rslave.",
+        ctr: "Remove shared and rshared from the options of --mount, and --rootfs-propagation.",
         kubernetes: "Remove mountPropagation: Bidirectional from volumeMounts; HostToContainer shows the host's later \
                      mounts. Storage drivers do need Bidirectional: have the site's policy allow MNT-04 for their \
                      namespace.",
         config: "Replace \"shared\" and \"rshared\" by \"rprivate\" in options, and let linux.rootfsPropagation be \
                  \"rprivate\".",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -101,8 +103,10 @@ pub(super) static MNT_05: Rule = Rule {
     remedies: Remedies {
         docker: "Nothing to do: they are added. To write them down: --mount \
                  type=volume,src=data,dst=/data,volume-opt=o=nosuid or --tmpfs /x:nosuid,nodev.",
+        ctr: "Nothing to do: they are added. To write them down: options=rbind:nosuid:nodev in --mount.",
         kubernetes: "Nothing to do: they are added. A pod cannot ask for them.",
         config: "Add \"nosuid\" and \"nodev\" to the options of the mount.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -188,10 +192,12 @@ pub(super) static MNT_10: Rule = Rule {
     remedies: Remedies {
         docker: "Remove the --mount with that type. Network and fuse file systems are mounted by the host or a \
                  volume driver, and given to the container as a volume.",
+        ctr: "Remove the --mount with that type.",
         kubernetes: "Use a persistentVolumeClaim: the storage driver mounts the file system on the node and the \
                      container gets a bind mount of it.",
         config: "Mount the file system on the host and bind it: {\"type\": \"bind\", \"source\": \"/srv/data\", \
                  \"options\": [\"bind\"]}. A type is one of those named above.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -301,9 +307,11 @@ pub(super) static MNT_11: Rule = Rule {
     hardening: "",
     remedies: Remedies {
         docker: "Let the target of -v or --mount be an absolute path without \"..\", other than /.",
+        ctr: "Let dst in --mount be an absolute path without \"..\", other than /.",
         kubernetes: "Let mountPath be an absolute path without \"..\", other than /.",
         config: "Let destination be an absolute path without \"..\", such as \"/data\". If the path itself is right, \
                  look what is in the image at that place.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -390,6 +398,8 @@ pub(super) static MNT_13: Rule = Rule {
     hardening: "rro is added",
     remedies: Remedies {
         docker: "Nothing to do: it is added. Docker from 25 on asks for it itself where the kernel can.",
+        podman: "Nothing to do: it is added.",
+        ctr: "Nothing to do: it is added. To write it down: options=rbind:rro in --mount.",
         kubernetes: "Nothing to do: it is added. To ask for it: recursiveReadOnly: Enabled in volumeMounts.",
         config: "Write \"rro\" in place of \"ro\".",
     },
@@ -434,8 +444,10 @@ pub(super) static MNT_14: Rule = Rule {
     hardening: "size=256m is added",
     remedies: Remedies {
         docker: "Write the size: --tmpfs /tmp:size=64m, or tmpfs-size=64m in --mount.",
+        ctr: "Write the size: options=size=64m in the --mount of the tmpfs.",
         kubernetes: "Set sizeLimit on the emptyDir with medium: Memory.",
         config: "Add \"size=64m\" to the options of the mount.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",
@@ -516,6 +528,7 @@ pub(super) static MNT_15: Rule = Rule {
         kubernetes: "Set hostUsers: false on the pod; the container engine then maps to the pod's own range.",
         config: "Add {\"type\": \"user\"} to linux.namespaces with mappings of its own, or let hostID be an id that \
                  is not 0.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "",

@@ -34,11 +34,13 @@ pub(super) static MNT_01: Rule = Rule {
         docker: "Replace -v /etc/app:/etc/app by a directory of its own (-v /srv/app:/etc/app:ro), a named volume \
                  (-v app:/data) or docker config. For /etc/localtime and certificates add :ro. An agent that must \
                  see a directory needs the site's policy to allow that one, such as MNT-01:/var/log.",
+        ctr: "Remove the --mount with that src, or give it a directory of its own below /srv.",
         kubernetes: "Replace the hostPath volume by a configMap, secret, emptyDir or persistentVolumeClaim. A node \
                      agent that must see a directory needs the site's policy to allow that one for its namespace, \
                      such as MNT-01:/var/log, and readOnly: true in its volumeMounts.",
         config: "Remove the entry from mounts, or let source be a directory that belongs to this container, such as \
                  {\"source\": \"/srv/app\", \"options\": [\"bind\", \"ro\"]}.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -222,10 +224,12 @@ pub(super) static MNT_02: Rule = Rule {
         docker: "Remove -v /var/run/docker.sock:/var/run/docker.sock. To build images use a rootless BuildKit or \
                  kaniko; for metrics or a reverse proxy use a filtering proxy of the API on its own host. A trusted \
                  agent needs the site's policy to allow this one, such as MNT-02:/run/docker.sock.",
+        ctr: "Remove the --mount with that src.",
         kubernetes: "Remove the hostPath volume of the socket or its directory. Device plugins and network plugins \
                      need theirs: have the site's policy allow this one for their namespace, such as \
                      MNT-02:/var/lib/kubelet/device-plugins.",
         config: "Remove the entry from mounts.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
@@ -310,9 +314,11 @@ pub(super) static MNT_03: Rule = Rule {
     remedies: Remedies {
         docker: "Use a named volume (-v data:/data), or add :ro to the -v that names a path. For a path that is set \
                  aside for containers, add it to allow.engine-roots in the site's policy.",
+        ctr: "Let the options of the --mount have ro: options=rbind:ro.",
         kubernetes: "Use a persistentVolumeClaim or emptyDir instead of hostPath, or set readOnly: true in \
                      volumeMounts.",
         config: "Add \"ro\" to the options of the mount, or take the source from the engine's volumes.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline), Volume Types (restricted)",
@@ -363,9 +369,11 @@ pub(super) static MNT_12: Rule = Rule {
     remedies: Remedies {
         docker: "Name the directory itself in -v (readlink -f PATH shows it). If a link is wanted, let root own it \
                  and the directory that it is in, and nobody else write there.",
+        ctr: "Name the directory itself as src in --mount (readlink -f PATH shows it).",
         kubernetes: "Name the directory itself in hostPath.path. The kubelet hands over subPath already resolved: \
                      if this refuses one, a link was placed in the volume since.",
         config: "Let source be the path that readlink -f prints, outside /proc.",
+        ..Remedies::AS_DOCKER
     },
     mappings: Mappings {
         pss: "HostPath Volumes (baseline)",
