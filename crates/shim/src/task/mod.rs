@@ -152,7 +152,9 @@ impl Shim {
             .as_ref()
             .map(Cgroup::processes)
             .unwrap_or_default();
-        if pids.is_empty() && container.init.exit.is_none() {
+        // A first process whose end nobody has asked for yet is listed until it is deleted: containerd, started again,
+        // takes a shim without processes for one that was left behind, and ends it, exit status and all (1.7 and later).
+        if pids.is_empty() {
             pids.push(container.init.pid);
         }
         let mut answer = api::PidsResponse::new();
