@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
 
-use gabion_integration::{Container, Site};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use gabion_integration::{Container, Site, edit_array};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -57,7 +62,7 @@ fn a_further_process_is_scheduled_as_the_containers_own() {
     let file = site.path().join("process.json");
     let process = json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "capabilities": {}, "env": ["PATH=/bin"],
         "noNewPrivileges": true, "args": ["busybox", "ionice"]});
-    std::fs::write(&file, process.to_string()).unwrap();
+    fs::write(&file, process.to_string()).unwrap();
     let words = ["exec", "--process", file.to_str().unwrap(), &container.id];
     assert_eq!(site.gabion(&words).ok().stdout, "best-effort: prio 6\n");
 }
@@ -76,7 +81,7 @@ fn the_processors_of_the_caller_are_not_the_containers() {
     start(&container);
     let of_process = printed(&container, &[], "grep Cpus_allowed_list /proc/self/status");
     sched_setaffinity(Pid::from_raw(0), &own).unwrap();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
     let all = status
         .lines()
         .find(|line| line.starts_with("Cpus_allowed_list"))
@@ -100,4 +105,165 @@ fn a_kernel_parameter_that_is_not_there_is_named() {
         "{answer:?}"
     );
     container.assert_gone();
+}
+
+fn by_privileged(container: &mut Container<'_>) {
+    container.arguments = vec!["--profile".into(), "privileged".into()];
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_the_directory_that_it_covers() {
+    let site = Site::new();
+    let mut container = site.container();
+    fs::set_permissions(container.rootfs().join("root"), Permissions::from_mode(0o710)).unwrap();
+    edit_array(&mut container.config, "/mounts", |list| {
+        list.push(json!({"destination": "/root", "type": "tmpfs", "source": "tmpfs"}));
+        list.push(
+            json!({"destination": "/work", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0705"]}),
+        );
+        list.push(json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs", "options": []}));
+    });
+    container.script("busybox stat -c %a /root /work /new > /tmp/modes");
+    container.run().ok();
+    assert_eq!(container.file("tmp/modes"), "710\n705\n1777\n");
+}
+
+#[test]
+fn a_link_of_the_image_that_leads_nowhere_leads_into_the_image() {
+    let site = Site::new();
+    let mut container = site.container();
+    let outside = site.path().join("outside");
+    let volume = site.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "of the host").unwrap();
+    symlink(
+        "../run/resolve/stub.conf",
+        container.rootfs().join("etc/resolv.conf"),
+    )
+    .unwrap();
+    symlink(&outside, container.rootfs().join("data")).unwrap();
+    edit_array(&mut container.config, "/mounts", |list| {
+        list.push(
+            json!({"destination": "/etc/resolv.conf", "type": "bind", "source": volume.join("file"),
+            "options": ["bind", "ro"]}),
+        );
+        list.push(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind"]}));
+    });
+    container.script("cat /etc/resolv.conf /run/resolve/stub.conf /data/file > /tmp/seen");
+    container.run().ok();
+    assert_eq!(container.file("tmp/seen"), "of the host".repeat(3));
+    assert!(!outside.exists());
+}
+
+#[test]
+fn the_hosts_dev_can_be_bound_and_stays_as_it_is() {
+    let names = || {
+        let entries = fs::read_dir("/dev").unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name())
+            .collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let dev =
+        json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind", "rprivate"]});
+    for in_place in [true, false] {
+        let site = Site::new();
+        let mut container = site.container();
+        by_privileged(&mut container);
+        edit_array(&mut container.config, "/mounts", |list| {
+            // In place of the container's own, with mounts upon it; and over all of them.
+            match list.iter_mut().find(|mount| mount["destination"] == "/dev") {
+                Some(own) if in_place => *own = dev.clone(),
+                _ => list.push(dev.clone()),
+            }
+        });
+        container
+            .script("ls /dev > /tmp/names; grep -c ' /dev/pts ' /proc/mounts > /tmp/pts; exec sleep 600");
+        start(&container);
+        let seen: BTreeSet<OsString> = container.file("tmp/names").lines().map(OsString::from).collect();
+        assert_eq!(seen, before);
+        // Its devices are the host's, and those that the cgroup gives it.
+        assert_eq!(printed(&container, &[], "echo > /dev/null && echo yes"), "yes\n");
+        assert_ne!(container.file("tmp/pts").trim(), "0");
+        site.gabion(&["verify", &container.id]).ok();
+        site.gabion(&["delete", "--force", &container.id]).ok();
+        container.assert_gone();
+    }
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn an_image_without_a_mount_at_dev_keeps_its_own_nodes() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    edit_array(&mut container.config, "/mounts", |list| {
+        list.retain(|mount| mount["destination"] != "/dev" && mount["destination"] != "/dev/mqueue");
+    });
+    let dev = container.rootfs().join("dev");
+    symlink("/proc/self/fd", dev.join("fd")).unwrap();
+    let number = nix::sys::stat::makedev(1, 3);
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::sys::stat::mknod(&dev.join("null"), nix::sys::stat::SFlag::S_IFCHR, mode, number).unwrap();
+    fs::write(dev.join("own"), "the image's").unwrap();
+    container.script(
+        "ls /dev > /tmp/names; cat /dev/own > /tmp/own; echo > /dev/null; busybox head -c 2 /dev/zero > /tmp/zeros; \
+         grep -c ' /dev/pts devpts' /proc/mounts > /tmp/pts",
+    );
+    container.run().ok();
+    assert_eq!(container.file("tmp/own"), "the image's");
+    assert_eq!(container.file("tmp/zeros"), "\0\0");
+    assert_eq!(container.file("tmp/pts"), "1\n");
+    for name in [
+        "fd", "full", "null", "own", "ptmx", "pts", "random", "stdin", "tty", "urandom", "zero",
+    ] {
+        assert!(
+            container.file("tmp/names").lines().any(|line| line == name),
+            "{name}"
+        );
+    }
+
+    // What is called a null device and is none is not covered up.
+    fs::remove_file(dev.join("null")).unwrap();
+    fs::write(dev.join("null"), "").unwrap();
+    fs::remove_file(container.rootfs().join("tmp/ran")).unwrap();
+    let answer = container.run();
+    assert!(answer.status == 1 && answer.stderr.contains("V-11"), "{answer:?}");
+    assert!(!container.ran());
+}
+
+#[test]
+fn a_source_that_root_of_the_user_namespace_cannot_reach_is_mounted_as_it_was_judged() {
+    let site = Site::new();
+    let mut container = site.container();
+    let mapping = json!([{"containerID": 0, "hostID": 1_000_000, "size": 65536}]);
+    container.config["linux"]["uidMappings"] = mapping.clone();
+    container.config["linux"]["gidMappings"] = mapping;
+    edit_array(&mut container.config, "/linux/namespaces", |list| {
+        list.push(json!({"type": "user"}));
+    });
+    // All the way to the root file system is open, as an engine has it; the way to the volume is not.
+    for directory in container
+        .rootfs()
+        .ancestors()
+        .filter(|path| path.starts_with("/tmp/"))
+    {
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(container.rootfs().join("tmp"), Permissions::from_mode(0o777)).unwrap();
+    chown(container.rootfs(), Some(1_000_000), Some(1_000_000)).unwrap();
+    let volume = site.path().join("closed/volume");
+    fs::create_dir_all(&volume).unwrap();
+    fs::write(volume.join("file"), "reached").unwrap();
+    fs::set_permissions(site.path().join("closed"), Permissions::from_mode(0o700)).unwrap();
+    edit_array(&mut container.config, "/mounts", |list| {
+        list.push(
+            json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["rbind", "ro"]}),
+        );
+    });
+    container.script("cat /mnt/file > /tmp/seen; touch /mnt/new || echo no > /tmp/written; exec sleep 600");
+    start(&container);
+    container.wait_for("tmp/written", "no");
+    assert_eq!(container.file("tmp/seen"), "reached");
+    site.gabion(&["verify", &container.id]).ok();
 }

@@ -19,6 +19,7 @@ use crate::builder::{self, Building, ReportChannel};
 use crate::cgroup;
 use crate::cgroup_entry::Entry;
 use crate::delete::{self, Force};
+use crate::destinations;
 use crate::devices;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
@@ -34,6 +35,7 @@ use crate::rootless::{self, Rootless};
 use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
+use crate::trees;
 use crate::watched::Watch;
 
 /// What the caller of `create` asks for besides the bundle.
@@ -116,7 +118,9 @@ pub(crate) fn create_watched(
     let channel = ReportChannel::new()?;
     let trampolines = hooks::trampolines(config, id, &options.bundle, channel.number())?;
     let user_namespace = idmap::user_namespace(config)?;
-    let trees = idmap::trees(config, &options.bundle, &options.held)?;
+    let trees = trees::make(config, &options.bundle, &options.held)?;
+    let destinations = destinations::of(config, &rootfs);
+    let own_dev = normalize::has_own_dev(config, &rootfs);
     let normalize = normalize::Context {
         id,
         bundle: &options.bundle,
@@ -127,6 +131,10 @@ pub(crate) fn create_watched(
         namespaces: &options.held.namespaces,
         user_namespace: user_namespace.as_ref(),
         rootless: options.rootless,
+        rootfs: &rootfs,
+        destinations: &destinations,
+        trees: &trees,
+        own_dev,
     };
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
@@ -214,7 +222,10 @@ pub(crate) fn create_watched(
         &document,
         options,
         channel,
-        |to_create, to_start| Descent::new(plan, config, trees, state, to_create, to_start),
+        |to_create, to_start| {
+            let made_here = (trees, destinations.as_slice());
+            Descent::new(plan, config, made_here, own_dev, state, to_create, to_start)
+        },
     );
     let finished = built.and_then(|pid| {
         root.claim(record.rootfs_identity(), &options.id)?;

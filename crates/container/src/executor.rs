@@ -11,7 +11,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use crate::finish::{self, Finish};
 use crate::hooks::{self, HookState};
-use crate::idmap::MappedTree;
+use crate::trees::Tree;
 
 /// The work of the init process. libcontainer clones it and calls it in the order `validate`, `setup_envs`,
 /// and after start `exec`.
@@ -45,7 +45,8 @@ impl Descent {
     pub(crate) fn new(
         plan: Plan,
         config: &Config,
-        trees: Vec<MappedTree>,
+        (trees, destinations): (Vec<Tree>, &[String]),
+        own_dev: bool,
         state: HookState,
         to_create: OwnedFd,
         to_start: OwnedFd,
@@ -53,7 +54,7 @@ impl Descent {
         Descent {
             inner: Rc::new(Inner {
                 plan,
-                finish: finish::plan(config, trees),
+                finish: finish::plan(config, trees, destinations, own_dev),
                 readonly_root: config.root.value().is_some_and(|root| root.readonly.is_true()),
                 start_hooks: config
                     .hooks

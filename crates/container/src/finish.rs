@@ -1,5 +1,5 @@
 //! What libcontainer leaves undone, done in the init process after pivot_root and before any code of the container
-//! has run: mounts with mapped owners, the files of a tmpfs with `tmpcopyup`, the propagation of single mounts,
+//! has run: bind mounts of its own, the image's own /dev, the files of a tmpfs with `tmpcopyup`, the propagation of single mounts,
 //! attributes of mounts, devices outside /dev, the loopback interface, and the size of the terminal.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,13 +11,14 @@ use gabion_sys::mount::{Propagation, attribute, set_attributes};
 use gabion_sys::{CallError, file, mount, network, terminal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat};
 
 use crate::copy_up::copy_up;
-use crate::idmap::MappedTree;
 use crate::mount_options::{copies_up, is_remount};
 use crate::normalize::is_below_dev;
+use crate::trees::{self, Tree};
 
 /// Everything there is to do.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Finish {
     /// In the order of `mounts`.
     mounts: Vec<MountStep>,
     devices: Vec<Device>,
+    /// What is mounted below /dev, if /dev itself is the image's: see [`own_dev`].
+    own_dev: Option<Vec<String>>,
     console: Option<ConsoleSize>,
     /// The network namespace is new: without its loopback interface even 127.0.0.1 is out of reach.
     new_network: bool,
@@ -35,12 +38,22 @@ pub(crate) struct Finish {
 struct MountStep {
     destination: String,
     /// What is to be mounted there first.
-    tree: Option<OwnedFd>,
+    tree: Option<Attached>,
     /// What the image has there is to be copied to it first.
     copy_up: Option<CopyUp>,
     attributes: u64,
     propagation: Option<Propagation>,
     recursive: bool,
+}
+
+/// A tree that is to be mounted, and what is there already and has to lie upon it.
+#[derive(Debug)]
+struct Attached {
+    tree: OwnedFd,
+    /// Destinations of later mounts, in their order.
+    above: Vec<String>,
+    /// Something else was mounted there for libcontainer to make its devices in.
+    instead: bool,
 }
 
 /// What a mount's own options say of its directory, so that the image's does not count.
@@ -50,17 +63,43 @@ struct CopyUp {
     owner: bool,
 }
 
-/// What has to be done for a configuration. `trees` are those of [`crate::idmap::trees`].
-pub(crate) fn plan(config: &Config, trees: Vec<MappedTree>) -> Finish {
+/// What has to be done for a configuration. `trees` are those of [`crate::trees::make`], `destinations` where each mount
+/// goes ([`crate::destinations`]); `own_dev`: /dev is the image's ([`crate::normalize::has_own_dev`]).
+pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], own_dev: bool) -> Finish {
     let mut trees = trees;
+    let all = config.mounts.items();
+    let has_tree: Vec<bool> = (0..all.len())
+        .map(|index| trees.iter().any(|tree| tree.index == index))
+        .collect();
+    // What lies upon a mount and was made by libcontainer.
+    let above = |place: &Path, from: usize| {
+        let is_above = |index: &usize| {
+            let path = Path::new("/").join(&destinations[*index]);
+            !has_tree[*index] && !is_remount(&all[*index]) && path != place && path.starts_with(place)
+        };
+        let mut above: Vec<String> = (from..all.len())
+            .filter(is_above)
+            .map(|index| destinations[index].clone())
+            .collect();
+        let mut process = config.process.value().into_iter();
+        if place == Path::new("/dev") && process.any(|process| process.terminal.is_true()) {
+            above.push("/dev/console".to_owned());
+        }
+        above
+    };
     let mut mounts = Vec::new();
-    for (index, mount) in config.mounts.items().iter().enumerate() {
+    for (index, mount) in all.iter().enumerate() {
         let tree = trees
             .iter()
             .position(|tree| tree.index == index)
-            .map(|place| trees.swap_remove(place).tree);
-        mounts.extend(of_mount(mount, tree));
+            .map(|place| Attached {
+                tree: trees.swap_remove(place).tree,
+                above: above(&Path::new("/").join(&destinations[index]), index + 1),
+                instead: trees::is_dev(mount),
+            });
+        mounts.extend(of_mount(mount, &destinations[index], tree));
     }
+    let own_dev = own_dev.then(|| above(Path::new("/dev"), 0));
     let process = config.process.value();
     Finish {
         mounts,
@@ -69,6 +108,7 @@ pub(crate) fn plan(config: &Config, trees: Vec<MappedTree>) -> Finish {
             .value()
             .map(|linux| linux.devices.items().to_vec())
             .unwrap_or_default(),
+        own_dev,
         new_network: config.linux.value().is_some_and(|linux| {
             let mut entries = linux.namespaces.items().iter();
             entries.any(|entry| entry.kind == "network" && entry.joins().is_none())
@@ -79,7 +119,7 @@ pub(crate) fn plan(config: &Config, trees: Vec<MappedTree>) -> Finish {
     }
 }
 
-fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
+fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<MountStep> {
     let propagation = mount.options.items().iter().rev().find_map(|option| {
         let (kind, recursive) = match option.as_str() {
             "private" => (Propagation::Private, false),
@@ -97,7 +137,7 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
     // libcontainer mounts each hierarchy of version 1 with options of its own, and writable.
     let is_cgroup = mount.kind.value().is_some_and(|kind| kind == "cgroup");
     // It leaves /dev writable, to make devices in it, and does not come back to it.
-    let is_dev = Path::new("/").join(&mount.destination) == Path::new("/dev");
+    let is_dev = trees::is_at_dev(mount);
     let attributes = if is_cgroup || is_remount(mount) || copies_up(mount) {
         attributes_of(mount).0
     } else if is_dev {
@@ -106,14 +146,14 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
         attributes_of(mount).0 & attribute::NOSYMFOLLOW
     };
     let step = |attributes, propagation: Option<Propagation>, recursive| MountStep {
-        destination: mount.destination.clone(),
+        destination: destination.to_owned(),
         tree: None,
         copy_up: None,
         attributes,
         propagation,
         recursive,
     };
-    let is_mapped = tree.is_some();
+    let is_made_here = tree.is_some();
     let mut steps = Vec::new();
     if let Some(tree) = tree {
         let mut first = step(0, None, false);
@@ -132,7 +172,7 @@ fn of_mount(mount: &Mount, tree: Option<OwnedFd>) -> Vec<MountStep> {
         });
         steps.push(first);
     }
-    if !is_mapped && attributes != 0 {
+    if !is_made_here && attributes != 0 {
         steps.push(step(attributes, None, is_cgroup));
     }
     if let Some((kind, recursive)) = propagation {
@@ -193,6 +233,9 @@ pub(crate) fn attributes_of(mount: &Mount) -> (u64, u64) {
 /// # Errors
 /// What could not be done; a device that is not the one that was asked for.
 pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
+    if let Some(above) = &work.own_dev {
+        own_dev(above, &work.devices)?;
+    }
     for step in &work.mounts {
         mount_step(step)?;
     }
@@ -218,10 +261,13 @@ fn root() -> Result<OwnedFd, CallError> {
 
 fn mount_step(step: &MountStep) -> Result<(), Failure> {
     let destination = Path::new(&step.destination);
-    if let Some(tree) = &step.tree {
-        let place = make_destination(destination, tree)?;
-        return mount::attach(tree, &place)
-            .map_err(|error| Failure::Other(format!("cannot mount {destination:?}: {error}")));
+    if let Some(attached) = &step.tree {
+        let lifted = lift(&attached.above)?;
+        if attached.instead {
+            detach(Path::new("/dev"))?;
+        }
+        mount_tree(&attached.tree, destination)?;
+        return lifted.iter().try_for_each(|(path, copy)| mount_tree(copy, path));
     }
     if let Some(given) = &step.copy_up {
         return copy_up(&root()?, destination, given.mode, given.owner);
@@ -235,6 +281,89 @@ fn mount_step(step: &MountStep) -> Result<(), Failure> {
         ))),
         Err(error) => Err(error.into()),
     }
+}
+
+fn mount_tree(tree: &OwnedFd, destination: &Path) -> Result<(), Failure> {
+    let place = make_destination(destination, tree)?;
+    mount::attach(tree, &place)
+        .map_err(|error| Failure::Other(format!("cannot mount {destination:?}: {error}")))
+}
+
+/// Takes mounts away to mount them again upon something else. What is not there, or lies upon one of them, is left out.
+fn lift(paths: &[String]) -> Result<Vec<(PathBuf, OwnedFd)>, Failure> {
+    let mut lifted: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    for path in paths.iter().map(PathBuf::from) {
+        let place = match file::find_in_root(root()?, &path) {
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => continue,
+            found => found?,
+        };
+        let comes_along = lifted.iter().any(|(other, _)| path.starts_with(other));
+        if mount::place(&place)?.is_mount_root && !comes_along {
+            lifted.push((path, mount::copy_tree(&place, true)?));
+        }
+    }
+    for (path, _) in lifted.iter().rev() {
+        detach(path)?;
+    }
+    Ok(lifted)
+}
+
+fn detach(path: &Path) -> Result<(), CallError> {
+    umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+        .map_err(|errno| CallError::new(format!("umount2({path:?}, MNT_DETACH)"), errno))
+}
+
+/// Devices that every container has (config-linux.md, "Default Devices").
+pub(crate) const DEVICES: [(&str, (u64, u64)); 6] = [
+    ("null", (1, 3)),
+    ("zero", (1, 5)),
+    ("full", (1, 7)),
+    ("random", (1, 8)),
+    ("urandom", (1, 9)),
+    ("tty", (5, 0)),
+];
+
+/// Links that every container has (runtime-linux.md, "Dev symbolic links"), and the one to its terminals.
+pub(crate) const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Lets the image's own /dev be seen, in place of what libcontainer made its devices in, and makes there what the image has
+/// not got. What it has got is looked at later: a null device that is none is an error (V-11).
+fn own_dev(above: &[String], devices: &[Device]) -> Result<(), Failure> {
+    let lifted = lift(above)?;
+    detach(Path::new("/dev"))?;
+    let root = root()?;
+    let directory = directory(&root, Path::new("/dev"))?;
+    let is_there = |outcome: nix::Result<()>, name: &str| match outcome {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(CallError::new(format!("make /dev/{name}"), errno)),
+    };
+    let mode = Mode::from_bits_truncate(0o666);
+    for (name, (major, minor)) in DEVICES {
+        let made = mknodat(&directory, name, SFlag::S_IFCHR, mode, makedev(major, minor));
+        // The umask took some of it.
+        let made = made.and_then(|()| {
+            fchmodat(
+                &directory,
+                name,
+                mode,
+                nix::sys::stat::FchmodatFlags::FollowSymlink,
+            )
+        });
+        is_there(made, name)?;
+    }
+    for (name, target) in LINKS {
+        is_there(nix::unistd::symlinkat(target, &directory, name), name)?;
+    }
+    for device in devices.iter().filter(|device| is_below_dev(&device.path)) {
+        make_device(&root, Path::new(&device.path), device)?;
+    }
+    lifted.iter().try_for_each(|(path, copy)| mount_tree(copy, path))
 }
 
 /// Finds where a tree is to be mounted, and makes it if it is not there: a directory for a directory, an empty file
@@ -295,7 +424,9 @@ fn parent_and_name(root: &OwnedFd, path: &Path) -> Result<(OwnedFd, PathBuf), Fa
 /// Makes a device that libcontainer does not make, and sees that each one is what was judged: kind and numbers, as
 /// they are in the finished container. Its path alone says nothing.
 fn finish_device(device: &Device) -> Result<(), Failure> {
-    let path = Path::new(&device.path);
+    // Without a slash at its end, which would ask for a directory.
+    let path: PathBuf = Path::new(&device.path).components().collect();
+    let path = path.as_path();
     let root = root()?;
     if !is_below_dev(&device.path) {
         make_device(&root, path, device)?;
@@ -368,7 +499,7 @@ mod tests {
 
     /// Attributes, propagation, and whether the mounts below are meant, for each step.
     fn planned(text: &str) -> Vec<(u64, Option<Propagation>, bool)> {
-        of_mount(&mount(text), None)
+        of_mount(&mount(text), "/v", None)
             .into_iter()
             .map(|step| (step.attributes, step.propagation, step.recursive))
             .collect()

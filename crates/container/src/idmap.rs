@@ -6,29 +6,16 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use gabion_baseline::config::{Config, IdMapping, Mount};
-use gabion_sys::mount::{self, Propagation};
 use gabion_sys::process;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{pipe2, read, write};
 
 use crate::error::{ContainerError, Result};
-use crate::finish;
 use crate::rootless;
-
-/// A copy of a bind mount's source with mapped owners, mounted nowhere yet.
-#[derive(Debug)]
-pub(crate) struct MappedTree {
-    /// Which of `mounts` it is for.
-    pub(crate) index: usize,
-    pub(crate) tree: OwnedFd,
-}
 
 /// True if the owners of a mount's files are to be mapped.
 pub(crate) fn is_mapped(mount: &Mount) -> bool {
@@ -62,73 +49,13 @@ pub(crate) fn user_namespace(config: &Config) -> Result<Option<OwnedFd>> {
     make(uids, gids, "/linux").map(Some)
 }
 
-/// Makes the trees of all mounts whose owners are mapped, from the sources as they were judged.
-///
-/// # Errors
-/// [`ContainerError::Unsupported`] with the mount's place: no mapping, half of one, a file system that cannot be
-/// mapped, or a mount that is no bind mount.
-pub(crate) fn trees(config: &Config, bundle: &Path, held: &gabion_host::Held) -> Result<Vec<MappedTree>> {
-    let mut trees = Vec::new();
-    for (index, entry) in config.mounts.items().iter().enumerate() {
-        if is_mapped(entry) {
-            let tree = tree(config, bundle, held, index, entry)?;
-            trees.push(MappedTree { index, tree });
-        }
-    }
-    Ok(trees)
-}
-
-fn tree(
+/// The user namespace whose mapping a mount gets: its own, or with `idmap` alone the container's.
+pub(crate) fn mapping(
     config: &Config,
-    bundle: &Path,
     held: &gabion_host::Held,
     index: usize,
     entry: &Mount,
 ) -> Result<OwnedFd> {
-    let pointer = format!("/mounts/{index}");
-    let unsupported = |text: String| ContainerError::Unsupported {
-        pointer: pointer.clone(),
-        text,
-    };
-    let Some(source) = entry.source.value().filter(|_| entry.is_bind()) else {
-        return Err(unsupported(
-            "id mappings are supported for bind mounts only. Remove them".to_owned(),
-        ));
-    };
-    let namespace = mapping(config, held, index, entry)?;
-    let recursive = entry.options.items().iter().any(|option| option == "rbind");
-    let place = match held.sources.get(index).and_then(Option::as_ref) {
-        Some(judged) => judged.try_clone(),
-        None => open(
-            &bundle.join(source),
-            OFlag::O_PATH | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(std::io::Error::from),
-    }
-    .map_err(|error| unsupported(format!("source {source:?} cannot be opened: {error}")))?;
-    let tree = mount::copy_tree(&place, recursive)?;
-    // A copy is a peer of what it was copied from: nothing mounted in the container is to show on the host.
-    mount::set_attributes(&tree, 0, Some(Propagation::Private), true)?;
-    let recursive_mapping = recursive && entry.options.items().iter().any(|option| option == "ridmap");
-    mount::map_owners(&tree, &namespace, recursive_mapping).map_err(|error| match error.errno {
-        Errno::EINVAL => unsupported(format!(
-            "the file system of source {source:?} cannot map owners, or does so already: {error}"
-        )),
-        _ => error.into(),
-    })?;
-    let (attributes, recursive_attributes) = finish::attributes_of(entry);
-    if attributes != 0 {
-        mount::set_attributes(&tree, attributes, None, false)?;
-    }
-    if recursive_attributes != 0 {
-        mount::set_attributes(&tree, recursive_attributes, None, true)?;
-    }
-    Ok(tree)
-}
-
-/// The user namespace whose mapping a mount gets: its own, or with `idmap` alone the container's.
-fn mapping(config: &Config, held: &gabion_host::Held, index: usize, entry: &Mount) -> Result<OwnedFd> {
     let pointer = format!("/mounts/{index}");
     let unsupported = |text: &str| {
         Err(ContainerError::Unsupported {
@@ -265,30 +192,6 @@ mod tests {
             ),
         ] {
             assert!(user_namespace(&config(&text)).unwrap().is_none(), "{text}");
-        }
-    }
-
-    #[test]
-    fn half_a_mapping_and_none_at_all_are_refused() {
-        let one = r#"[{"containerID":0,"hostID":100000,"size":65536}]"#;
-        let held = gabion_host::Held::default();
-        for (mount, wanted) in [
-            (
-                format!(r#""type":"bind","source":"/tmp","options":["bind"],"uidMappings":{one}"#),
-                "config.json#/mounts/0: has only one of uidMappings and gidMappings.",
-            ),
-            (
-                r#""type":"bind","source":"/tmp","options":["bind","idmap"]"#.to_owned(),
-                "config.json#/mounts/0: asks for \"idmap\" without a mapping",
-            ),
-            (
-                format!(r#""type":"tmpfs","source":"x","uidMappings":{one},"gidMappings":{one}"#),
-                "config.json#/mounts/0: id mappings are supported for bind mounts only.",
-            ),
-        ] {
-            let config = config(&format!(r#""mounts":[{{"destination":"/m",{mount}}}]"#));
-            let error = trees(&config, Path::new("/"), &held).unwrap_err().to_string();
-            assert!(error.starts_with(wanted), "{error}");
         }
     }
 }

@@ -13,7 +13,10 @@
 //! | namespaces by path are `/proc/self/fd/N` | what was judged is what is joined |
 //! | `rootfsPropagation` is explicit | propagation of single mounts is done after (see [`crate::finish`]) |
 //! | mount options it would drop take another way | see [`crate::mount_options`] |
-//! | mounts with mapped owners, and remounts | made and done after, with the mount API (see [`crate::finish`]) |
+//! | some bind mounts, and remounts | made and done after, with the mount API (see [`crate::trees`], [`crate::finish`]) |
+//! | a tmpfs in place of a bind mount at /dev, or of the image's own /dev | links and devices are made in it, and it is taken away (see [`crate::finish`]) |
+//! | destinations whose link leads nowhere are where it leads | see [`crate::destinations`] |
+//! | a tmpfs gets the mode of the directory it covers | as every other runtime has it |
 //! | devices outside /dev | made after (see [`crate::finish`]) |
 //! | without root: `linux.resources`, a new user namespace | there is no cgroup, and the builder is in it already (see [`crate::rootless`]) |
 //! | a user namespace of several ranges is joined | it was made for its mapping (see [`crate::idmap`]) |
@@ -23,10 +26,14 @@ use std::path::{Component, Path, PathBuf};
 
 use gabion_baseline::config::{Config, Mount};
 use gabion_baseline::facts::CgroupMode;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag};
 use serde_json::{Map, Value, json};
 
 use crate::error::{ContainerError, Result};
-use crate::{idmap, mount_options};
+use crate::finish::{DEVICES, LINKS};
+use crate::mount_options;
+use crate::trees::{self, Tree};
 
 /// What normalizing needs to know besides the configuration.
 pub(crate) struct Context<'a> {
@@ -43,6 +50,14 @@ pub(crate) struct Context<'a> {
     pub(crate) user_namespace: Option<&'a OwnedFd>,
     /// There are no cgroups for the container; an ordinary user's builder is in the user namespace already.
     pub(crate) rootless: bool,
+    /// The root file system, canonical.
+    pub(crate) rootfs: &'a Path,
+    /// Where each mount goes (see [`crate::destinations`]).
+    pub(crate) destinations: &'a [String],
+    /// The mounts that gabion makes itself.
+    pub(crate) trees: &'a [Tree],
+    /// See [`has_own_dev`].
+    pub(crate) own_dev: bool,
 }
 
 /// Makes the document for libcontainer.
@@ -150,12 +165,17 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
 
     if let Some(Value::Array(mounts)) = top.get_mut("mounts") {
         let entries = std::mem::take(mounts);
+        mounts.extend(context.own_dev.then(placeholder));
         for (index, (mut value, mount)) in entries.into_iter().zip(config.mounts.items()).enumerate() {
-            if !mount_options::is_remount(mount) && !idmap::is_mapped(mount) {
-                normalize_mount(&mut value, mount, context.bundle, index)?;
+            if context.trees.iter().any(|tree| tree.index == index) {
+                mounts.extend(trees::is_dev(mount).then(placeholder));
+            } else if !mount_options::is_remount(mount) {
+                normalize_mount(&mut value, config, context, index)?;
                 mounts.push(value);
             }
         }
+    } else if context.own_dev {
+        top.insert("mounts".to_owned(), json!([placeholder()]));
     }
 
     match &context.hooks {
@@ -250,13 +270,42 @@ pub(crate) fn initial_propagation(config: &Config) -> &'static str {
     }
 }
 
-fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path, index: usize) -> Result<()> {
+/// What libcontainer makes its links and devices in, where they are not to stay.
+fn placeholder() -> Value {
+    json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]})
+}
+
+/// True if nothing is to be mounted at /dev and the image has something there that libcontainer would make anew, which is
+/// an error then. In a user namespace no device can be made, so there it stays one.
+pub(crate) fn has_own_dev(config: &Config, rootfs: &Path) -> bool {
+    let linux = config.linux.value();
+    let in_user_namespace =
+        linux.is_some_and(|linux| linux.namespaces.items().iter().any(|entry| entry.kind == "user"));
+    if in_user_namespace || config.mounts.items().iter().any(trees::is_at_dev) {
+        return false;
+    }
+    let made = DEVICES
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(LINKS.map(|(name, _)| name));
+    let asked = linux.map_or(&[][..], |linux| linux.devices.items());
+    let asked = asked
+        .iter()
+        .map(|device| Path::new(&device.path).strip_prefix("/dev"));
+    made.map(Path::new)
+        .chain(asked.filter_map(std::result::Result::ok))
+        .any(|name| rootfs.join("dev").join(name).symlink_metadata().is_ok())
+}
+
+fn normalize_mount(value: &mut Value, config: &Config, context: &Context<'_>, index: usize) -> Result<()> {
+    let mount = &config.mounts.items()[index];
     let Some(entry) = value.as_object_mut() else {
         return Ok(());
     };
+    entry.insert("destination".to_owned(), json!(context.destinations[index]));
     match mount.source.value() {
         Some(source) if mount.is_bind() => {
-            entry.insert("source".to_owned(), json!(bundle.join(source)));
+            entry.insert("source".to_owned(), json!(context.bundle.join(source)));
         }
         Some(_) => {}
         None => {
@@ -271,7 +320,35 @@ fn normalize_mount(value: &mut Value, mount: &Mount, bundle: &Path, index: usize
         })?;
         entry.insert("options".to_owned(), json!(options));
     }
+    if let Some(mode) = covered_mode(config, context, index) {
+        match entry.entry("options").or_insert_with(|| json!([])) {
+            Value::Array(options) => options.push(json!(format!("mode={mode:o}"))),
+            options => *options = json!([format!("mode={mode:o}")]),
+        }
+    }
     Ok(())
+}
+
+/// The mode of the image's directory that a tmpfs covers, where the bundle gives none. Open to everybody, as a new tmpfs
+/// is, it would let more in than the image does.
+fn covered_mode(config: &Config, context: &Context<'_>, index: usize) -> Option<u32> {
+    let mounts = config.mounts.items();
+    let mount = &mounts[index];
+    let is_tmpfs = mount.kind.value().is_some_and(|kind| kind == "tmpfs") && !mount.is_bind();
+    let mut options = mount.options.items().iter();
+    if !is_tmpfs || mount_options::copies_up(mount) || options.any(|option| option.starts_with("mode=")) {
+        return None;
+    }
+    // What an earlier mount brings covers the image's directory first.
+    if mounts[..index].iter().any(|other| is_below(mount, other)) {
+        return None;
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(context.rootfs, flags, Mode::empty()).ok()?;
+    let directory = gabion_sys::file::find_in_root(root, Path::new(&mount.destination)).ok()?;
+    let stat = nix::sys::stat::fstat(directory).ok()?;
+    let is_directory = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+    is_directory.then_some(stat.st_mode & 0o7777)
 }
 
 /// What is refused by name, because libcontainer would ignore it or fail without saying why.
@@ -290,30 +367,10 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
                 "\"tmpcopyup\" is an option of a mount of type \"tmpfs\" alone. Remove it",
             );
         }
-        if mount.is_bind() && Path::new("/").join(&mount.destination) == Path::new("/dev") {
-            return unsupported(
-                format!("/mounts/{index}"),
-                "a bind mount at /dev is not supported: links and devices would be made in its source. Mount a tmpfs \
-                 there, and bind what is needed below it",
-            );
-        }
         if mount_options::is_remount(mount)
             && let Err(text) = mount_options::check_remount(mount)
         {
             return unsupported(format!("/mounts/{index}/options"), &text);
-        }
-        let covering = |other: &&Mount| idmap::is_mapped(other) && is_below(mount, other);
-        if !idmap::is_mapped(mount)
-            && let Some(other) = config.mounts.items()[..index].iter().find(covering)
-        {
-            return unsupported(
-                format!("/mounts/{index}"),
-                &format!(
-                    "a mount below {:?}, whose owners are mapped, is supported only with mapped owners of its own: \
-                     it would be covered",
-                    other.destination
-                ),
-            );
         }
     }
     let Some(linux) = config.linux.value() else {

@@ -207,7 +207,8 @@ fn kind(entry: &Mount, index: usize, around: &Surroundings<'_>, host: &Table) ->
     })
 }
 
-fn look(path: &Path) -> Result<OwnedFd> {
+/// Finds a file of the host without opening it.
+pub(crate) fn look(path: &Path) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| ContainerError::file("cannot look at", path)(errno.into()))
 }
@@ -221,7 +222,7 @@ fn identity(file: &OwnedFd) -> Result<FileIdentity> {
 }
 
 /// Where an open file lies on the host.
-fn path_of(file: &OwnedFd) -> Result<PathBuf> {
+pub(crate) fn path_of(file: &OwnedFd) -> Result<PathBuf> {
     use std::os::fd::AsRawFd;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::read_link(&link).map_err(ContainerError::file("cannot read", link))

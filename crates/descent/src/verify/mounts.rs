@@ -83,13 +83,12 @@ pub(crate) fn table(expected: &MountTable, covered: &Covered, table: &Table) -> 
         console(table)?;
         left.account("/dev/console");
     }
-    for row in left.rows() {
-        if !is_explained(row, &expected.root, root, &places) {
-            return Err(Failure::mismatch(
-                ID,
-                format!("a {} that was not judged is mounted at {:?}", row.kind, row.point),
-            ));
-        }
+    let came_with = |row: &Mounted| is_explained(row, &expected.root, root, &places);
+    if let Some(row) = left.unaccounted(came_with) {
+        return Err(Failure::mismatch(
+            ID,
+            format!("a {} that was not judged is mounted at {:?}", row.kind, row.point),
+        ));
     }
     restricted_below(&places, table)
 }
@@ -118,16 +117,20 @@ impl<'t> Left<'t> {
         self.account(point);
     }
 
-    /// What is mounted beyond that: the last ones at their places.
-    fn rows(mut self) -> Vec<&'t Mounted> {
-        let mut left = Vec::new();
-        for row in self.table.rows() {
-            match self.expected.get_mut(&row.point) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => left.push(row),
-            }
-        }
-        left
+    /// The first mount beyond that which did not come with another. A mount may lie upon one that came along, as a new
+    /// devpts does in a /dev that is bound with the mounts below it.
+    fn unaccounted(mut self, came_with: impl Fn(&Mounted) -> bool) -> Option<&'t Mounted> {
+        self.table
+            .rows()
+            .iter()
+            .filter(|row| !came_with(row))
+            .find(|row| match self.expected.get_mut(&row.point) {
+                Some(count) if *count > 0 => {
+                    *count -= 1;
+                    false
+                }
+                _ => true,
+            })
     }
 }
 
@@ -178,10 +181,25 @@ fn find<'t>(
         Err(error) => return Err(missing(&format!(": {}", error.errno.desc()))),
     };
     match table.with_id(place.mount_id) {
+        Some(row) if place.is_mount_root && came_with_a_later(row, expected, later) => Ok(Found::Below),
         Some(row) if place.is_mount_root => Ok(Found::At(row, place)),
         _ if covering() => Ok(Found::Below),
         _ => Err(missing("")),
     }
+}
+
+/// True if what is seen at a place is no mount of its own any more: a later bind mount further up brought another along.
+fn came_with_a_later(row: &Mounted, expected: &ExpectedMount, later: &[ExpectedMount]) -> bool {
+    let destination = expected.destination.to_string_lossy();
+    later.iter().any(|mount| match &mount.kind {
+        MountKind::Bind { below, .. } => {
+            is_below(&destination, &mount.destination.to_string_lossy())
+                && below
+                    .iter()
+                    .any(|(device, root)| (*device, root.as_str()) == (row.device, row.root.as_str()))
+        }
+        _ => false,
+    })
 }
 
 /// The topmost mount of a place against the last entry of the bundle that is for this place.
