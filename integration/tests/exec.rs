@@ -246,6 +246,12 @@ fn user_groups_directory_and_environment_are_the_ones_asked_for() {
         printed(&container, &flags, script),
         "1000\n1001\n1001 7\n/tmp\n1\n/\n"
     );
+    let nowhere = exec(&container, &["--cwd", "/tmp/nowhere", &container.id, "true"]);
+    assert!(
+        nowhere.status == 255 && nowhere.stderr.contains("chdir to cwd (\"/tmp/nowhere\")"),
+        "{nowhere:?}"
+    );
+    assert!(!container.rootfs().join("tmp/nowhere").exists());
     let wrong = exec(&container, &["--user", "1e3", &container.id, "true"]);
     assert!(
         wrong.status == 255 && wrong.stderr.contains("is no id"),

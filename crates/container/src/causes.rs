@@ -40,6 +40,9 @@ pub(crate) fn collect<T>(channel: OwnedFd, work: impl FnOnce() -> T) -> T {
 pub(crate) fn told(report: &str) -> Option<String> {
     let mut causes = report.lines().filter_map(|line| line.strip_prefix(MARK));
     let cause = causes.next()?;
+    if let Some(text) = cgroup_error(cause) {
+        return Some(text);
+    }
     let mut text = mount_error(cause).unwrap_or_else(|| in_words(cause));
     // The errno is often in the notation of a later one only.
     if errno(cause).is_none()
@@ -84,6 +87,22 @@ fn mount_error(cause: &str) -> Option<String> {
         "syscall" => format!("cannot mount {destination}"),
         reason => format!("cannot mount {destination}: {reason}"),
     })
+}
+
+/// An error about a cgroup's file nests several of Rust's notations; the file and the errno are enough.
+fn cgroup_error(cause: &str) -> Option<String> {
+    let (_, error) = cause.split_once("failed to apply cgroup")?;
+    let code = error.split_once("code: ")?.1.split_once(',')?.0;
+    let path = error.split_once("path: \"")?.1.split_once('"')?.0;
+    let errno = Errno::from_raw(code.parse().ok()?);
+    let hint = match errno {
+        Errno::ENOENT => ": this host has no such limit, or does not hand its controller down to the cgroup",
+        _ => "",
+    };
+    Some(format!(
+        "linux.resources: {path:?} cannot be written: {}{hint}",
+        errno.desc()
+    ))
 }
 
 struct Causes {
@@ -243,6 +262,21 @@ mod tests {
         assert_eq!(
             told(first),
             Some("cannot mount /x: EINVAL: Invalid argument".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_set_is_told_by_its_file() {
+        let line = "Dfailed to apply cgroup, pid Pid(7), err V2(MemoryController(WrappedIo(Open { err: Os { code: 2, kind: \
+                    NotFound, message: \"No such file or directory\" }, path: \"/sys/fs/cgroup/web/memory.max\" }))), init \
+                    true\n";
+        assert_eq!(
+            told(line),
+            Some(
+                "linux.resources: \"/sys/fs/cgroup/web/memory.max\" cannot be written: No such file or directory: this host \
+                 has no such limit, or does not hand its controller down to the cgroup"
+                    .to_owned()
+            )
         );
     }
 

@@ -6,7 +6,8 @@
 //! and its children, the container's first process among them, are there as well.
 //!
 //! libcontainer still writes the builder's child into `cgroup.procs`, and the kernel takes the lock before it sees that
-//! nobody moves. So in the builder's own mount namespace that one file is covered by /dev/null. Nothing of it is left
+//! nobody moves. So in the builder's own mount namespace that one file is covered by /dev/null; and so is `cgroup.kill`, by
+//! which libcontainer would end the builder when something goes wrong, before it could say what. Nothing of it is left
 //! in the container, whose root is another; where a bind mount could bring it along, or a hook would run in the builder's
 //! namespace instead of the runtime's, the builder joins as ever. That a container is in its cgroup is verified from
 //! outside either way (V-14).
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::config::Config;
 use gabion_baseline::facts::CgroupMode;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -81,12 +83,18 @@ impl Entry {
             // For this namespace alone: what is covered must not be so for the host.
             .and_then(|()| mount(none, ROOT, none, MsFlags::MS_PRIVATE, none))
             .and_then(|()| {
-                let file = self.path.join("cgroup.procs");
-                mount(Some("/dev/null"), &file, none, MsFlags::MS_BIND, none)
+                ["cgroup.procs", "cgroup.kill"].iter().try_for_each(|name| {
+                    let file = self.path.join(name);
+                    match mount(Some("/dev/null"), &file, none, MsFlags::MS_BIND, none) {
+                        // Linux before 5.14 has no cgroup.kill.
+                        Err(Errno::ENOENT) => Ok(()),
+                        done => done,
+                    }
+                })
             });
         if let Err(errno) = covered {
-            // Joining once more is slow, and does no harm.
-            tracing::debug!(%errno, "cgroup.procs cannot be covered for the builder");
+            // Joining once more is slow, and a reason may be lost; it does no other harm.
+            tracing::debug!(%errno, "the cgroup's files cannot be covered for the builder");
         }
     }
 }

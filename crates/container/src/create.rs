@@ -108,7 +108,7 @@ pub(crate) fn create_watched(
     }
     let rootfs = rootfs(config, &options.bundle)?;
     let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
-    limits::check_version(config, cgroup_mode)?;
+    limits::check_unified(config, cgroup_mode)?;
     let uid = config
         .process
         .value()

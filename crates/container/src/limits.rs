@@ -59,23 +59,50 @@ pub(crate) fn verify(limits: &[Limit], cgroups: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses limits that only version 2 has where the controllers are version 1's: nothing would set them.
+/// Refuses what `unified` asks for and the kernel has not got: anything where the controllers are version 1's, as nothing
+/// would set it; and a file that belongs to no controller.
 ///
 /// # Errors
-/// [`ContainerError::Unsupported`] with their place.
-pub(crate) fn check_version(config: &Config, mode: CgroupMode) -> Result<()> {
+/// [`ContainerError::Unsupported`] with its place.
+pub(crate) fn check_unified(config: &Config, mode: CgroupMode) -> Result<()> {
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
-    let unified = resources.and_then(|resources| resources.unified.value());
-    match unified.and_then(|unified| unified.keys().next()) {
-        Some(name) if mode != CgroupMode::Unified => Err(ContainerError::Unsupported {
-            pointer: "/linux/resources/unified".to_owned(),
-            text: format!(
-                "invalid configuration: {name:?} is of cgroup version 2, and the controllers of this host are version 1's. \
-                 Remove it, or use the other properties of linux.resources"
-            ),
-        }),
-        _ => Ok(()),
+    let Some(unified) = resources.and_then(|resources| resources.unified.value()) else {
+        return Ok(());
+    };
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let controllers: Vec<&str> = controllers.split_whitespace().collect();
+    unified.keys().try_for_each(|name| {
+        wrong_with(name, mode, &controllers).map_or(Ok(()), |text| {
+            Err(ContainerError::Unsupported {
+                pointer: "/linux/resources/unified".to_owned(),
+                text,
+            })
+        })
+    })
+}
+
+/// What is wrong with a key of `unified`. Other runtimes' words come first.
+fn wrong_with(name: &str, mode: CgroupMode, controllers: &[&str]) -> Option<String> {
+    if mode != CgroupMode::Unified {
+        return Some(format!(
+            "invalid configuration: {name:?} is of cgroup version 2, and the controllers of this host are version 1's. \
+             Remove it, or use the other properties of linux.resources"
+        ));
     }
+    let Some((controller, _)) = name.split_once('.').filter(|_| !name.contains('/')) else {
+        return Some(format!(
+            "the specified key has not the form CONTROLLER.VALUE `{name}`: it is the name of a file in the container's \
+             cgroup"
+        ));
+    };
+    // These files are there without a controller.
+    let is_always_there = controller == "cgroup" || name.ends_with(".pressure");
+    (!is_always_there && !controllers.contains(&controller)).then(|| {
+        format!(
+            "the requested cgroup controller `{controller}` is not available: this host has {}",
+            controllers.join(", ")
+        )
+    })
 }
 
 /// Sets `pids.limit`, once nobody but the container's own process is left in its cgroups. A controller that is not
@@ -188,6 +215,30 @@ mod tests {
             ("cpu.cfs_quota_us", "50000\n"),
         ];
         assert_eq!(verified(all, &first), Ok(()));
+    }
+
+    #[test]
+    fn a_key_of_unified_is_a_file_of_a_controller_that_is_there() {
+        let wrong = |name: &str| wrong_with(name, CgroupMode::Unified, &["memory", "pids"]);
+        for name in ["memory.high", "pids.max", "cgroup.max.depth", "io.pressure"] {
+            assert_eq!(wrong(name), None, "{name}");
+        }
+        for name in ["MEMORY", "memory", "../memory.max", "memory.max/../x"] {
+            assert!(
+                wrong(name).unwrap().contains("has not the form CONTROLLER.VALUE"),
+                "{name}"
+            );
+        }
+        assert!(
+            wrong("foo.bar")
+                .unwrap()
+                .contains("controller `foo` is not available")
+        );
+        let on_version_1 = wrong_with("memory.high", CgroupMode::Hybrid, &[]).unwrap();
+        assert!(
+            on_version_1.starts_with("invalid configuration: "),
+            "{on_version_1}"
+        );
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub(crate) fn make(config: &Config, bundle: &Path, held: &gabion_host::Held) -> 
     for (index, entry) in config.mounts.items().iter().enumerate() {
         let is_mapped = idmap::is_mapped(entry);
         let is_ours = is_mapped || is_dev(entry);
-        if !is_ours && !(entry.is_bind() && may_be_out_of_reach) {
+        let is_in_question = entry.is_bind() && may_be_out_of_reach;
+        if !is_ours && !is_in_question {
             continue;
         }
         let pointer = format!("/mounts/{index}");

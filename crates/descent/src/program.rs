@@ -22,12 +22,17 @@ pub(crate) enum Entered {
     NotYet,
 }
 
-/// Enters the working directory, making it if it is not there (as engines expect of a runtime).
+/// Enters the working directory. The container's first process makes it if it is not there, as engines expect of a
+/// runtime; a further process does not, which engines rely on as well.
 pub(crate) fn enter_directory(plan: &Plan) -> Result<Entered, Failure> {
     let path = Path::new(std::ffi::OsStr::from_bytes(plan.directory.as_bytes()));
     match chdir(path) {
         Ok(()) => Ok(Entered::AsRoot),
         Err(Errno::EACCES | Errno::EPERM) => Ok(Entered::NotYet),
+        // runc's words.
+        Err(Errno::ENOENT) if !plan.is_first => Err(Failure::Other(format!(
+            "chdir to cwd ({path:?}) set in config.json failed: no such file or directory"
+        ))),
         Err(Errno::ENOENT) => {
             // Resolved inside the container's root: this process has no other any more.
             std::fs::create_dir_all(path)
