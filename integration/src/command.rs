@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 /// How long a command may take before the test fails. A machine under load is slow; a hang lasts for ever.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a command printed, and its exit status: 128 plus the signal's number if one ended it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,17 @@ pub fn limits_processes() -> bool {
     std::path::Path::new("/sys/fs/cgroup/pids").is_dir() || controllers.contains("pids")
 }
 
+/// True if systemd is this host's first program.
+pub fn has_systemd() -> bool {
+    std::path::Path::new("/run/systemd/system").is_dir()
+}
+
+/// True if the kernel has AppArmor.
+pub fn has_apparmor() -> bool {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    enabled.is_ok_and(|text| text.trim() == "Y")
+}
+
 /// Says that a test cannot run here, in the form that the test runner counts.
 #[allow(clippy::print_stdout)] // a line of the test's output is what is counted
 pub fn skip(reason: &str) {

@@ -257,6 +257,16 @@ pub struct LsmFact {
     pub selinux: SelinuxMode,
 }
 
+impl LsmFact {
+    /// True for a loaded AppArmor profile in a mode that forbids: `enforce`, and `kill`, which ends the process as well.
+    /// `None` if the list of profiles cannot be read.
+    pub fn is_enforced(&self, profile: &str) -> Option<bool> {
+        let profiles = self.apparmor_profiles.as_ref()?;
+        let mode = profiles.get(profile).map(String::as_str);
+        Some(matches!(mode, Some("enforce" | "kill")))
+    }
+}
+
 /// SELinux's mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SelinuxMode {

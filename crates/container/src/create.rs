@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gabion_baseline::Admitted;
-use gabion_baseline::facts::{LsmFact, SelinuxMode};
+use gabion_baseline::facts::LsmFact;
 use gabion_sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -149,8 +149,7 @@ pub(crate) fn create_watched(
             new_keyring: options.new_keyring,
             preserved_descriptors: options.preserved_descriptors,
             listen_descriptors,
-            apparmor: options.lsm.apparmor,
-            selinux: options.lsm.selinux != SelinuxMode::Off,
+            lsm: &options.lsm,
             surroundings: Some(Surroundings {
                 bundle: &options.bundle,
                 rootfs: &rootfs,

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use gabion_baseline::Admitted;
 use gabion_baseline::config::ConsoleSize;
-use gabion_baseline::facts::{LsmFact, SelinuxMode};
+use gabion_baseline::facts::LsmFact;
 use gabion_descent::{ExpectedNamespace, Failure, Limit, Plan, Report, report};
 use gabion_sys::process;
 use nix::errno::Errno;
@@ -198,8 +198,7 @@ fn plan(
             new_keyring: true,
             preserved_descriptors: options.preserved_descriptors,
             listen_descriptors: 0,
-            apparmor: options.lsm.apparmor,
-            selinux: options.lsm.selinux != SelinuxMode::Off,
+            lsm: &options.lsm,
             surroundings: None,
         },
     )?;

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use gabion_baseline::Admitted;
 use gabion_baseline::config::{Config, Process};
+use gabion_baseline::facts::{LsmFact, SelinuxMode};
 use gabion_baseline::given::Given;
 use gabion_descent::{
     CapabilitySets, ExpectedNamespace, Limit, NamespaceIdentity, Plan, SecurityLabel, User,
@@ -30,8 +31,7 @@ pub(crate) struct Context<'a> {
     pub(crate) new_keyring: bool,
     pub(crate) preserved_descriptors: u32,
     pub(crate) listen_descriptors: u32,
-    pub(crate) apparmor: bool,
-    pub(crate) selinux: bool,
+    pub(crate) lsm: &'a LsmFact,
     /// For the container's first process, what its mounts are predicted from.
     pub(crate) surroundings: Option<Surroundings<'a>>,
 }
@@ -211,16 +211,21 @@ fn capabilities(process: &Process) -> Result<CapabilitySets> {
 fn label(process: &Process, context: &Context<'_>) -> Result<Option<SecurityLabel>> {
     let written = |given: &Given<String>| given.value().filter(|text| !text.is_empty()).cloned();
     if let Some(profile) = written(&process.apparmor_profile) {
-        if !context.apparmor {
+        if !context.lsm.apparmor {
             return unsupported(
                 "/process/apparmorProfile",
                 format!("{profile:?}: AppArmor is not active on this host"),
             );
         }
-        return Ok((profile != "unconfined").then_some(SecurityLabel::AppArmor(profile)));
+        if profile == "unconfined" {
+            return Ok(None);
+        }
+        // Where the list of profiles is not to be seen, nobody has judged one that only complains.
+        let enforced = context.lsm.is_enforced(&profile).unwrap_or(true);
+        return Ok(Some(SecurityLabel::AppArmor { profile, enforced }));
     }
     if let Some(label) = written(&process.selinux_label) {
-        if !context.selinux {
+        if context.lsm.selinux == SelinuxMode::Off {
             return unsupported(
                 "/process/selinuxLabel",
                 format!("{label:?}: SELinux is not active on this host"),

@@ -45,7 +45,7 @@ pub(crate) fn check_available(plan: &Plan) -> Result<(), Failure> {
 pub(crate) fn set_label(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
     let (paths, text): (&[&str], String) = match &plan.label {
         None => return Ok(()),
-        Some(SecurityLabel::AppArmor(profile)) => {
+        Some(SecurityLabel::AppArmor { profile, .. }) => {
             (&["attr/apparmor/exec", "attr/exec"], format!("exec {profile}"))
         }
         Some(SecurityLabel::Selinux(label)) => (&["attr/exec"], label.clone()),
@@ -57,13 +57,24 @@ pub(crate) fn set_label(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
                 return match nix::unistd::write(&file, text.as_bytes()) {
                     Ok(written) if written == text.len() => Ok(()),
                     Ok(_) => Err(CallError::new(format!("write({path}, {text:?})"), Errno::EIO).into()),
-                    Err(errno) => Err(CallError::new(format!("write({path}, {text:?})"), errno).into()),
+                    Err(errno) => Err(missing_profile(plan, errno)
+                        .unwrap_or_else(|| CallError::new(format!("write({path}, {text:?})"), errno).into())),
                 };
             }
             Err(error) => last = Some(error),
         }
     }
     Err(last.unwrap_or_else(|| Failure::Other("there is no file to write the security label to".to_owned())))
+}
+
+/// AppArmor's answer to a name that it does not know, in words.
+fn missing_profile(plan: &Plan, errno: Errno) -> Option<Failure> {
+    match &plan.label {
+        Some(SecurityLabel::AppArmor { profile, .. }) if errno == Errno::ENOENT => Some(Failure::Other(
+            format!("the AppArmor profile {profile:?} is not loaded; `apparmor_parser -r FILE` loads it"),
+        )),
+        _ => None,
+    }
 }
 
 /// Leaves the caller's session keyring.

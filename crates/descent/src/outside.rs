@@ -338,7 +338,7 @@ fn filters(loaded: u64, status: &Status) -> Result<(), Failure> {
 
 fn label(plan: &Plan, procfs: &Procfs) -> Result<String, Failure> {
     let first = match plan.label {
-        Some(SecurityLabel::AppArmor(_)) => "attr/apparmor/current",
+        Some(SecurityLabel::AppArmor { .. }) => "attr/apparmor/current",
         _ => "attr/current",
     };
     let text = procfs
@@ -349,13 +349,10 @@ fn label(plan: &Plan, procfs: &Procfs) -> Result<String, Failure> {
 
 fn same_label(wanted: &SecurityLabel, found: Result<&String, &Failure>) -> Result<(), Failure> {
     let found = found.map_err(Clone::clone)?;
-    let (SecurityLabel::AppArmor(wanted) | SecurityLabel::Selinux(wanted)) = wanted;
-    // AppArmor shows the mode after the name: `docker-default (enforce)`.
-    let (name, mode) = found.split_once(" (").unwrap_or((found, "enforce)"));
-    if (name != wanted && found != wanted) || mode != "enforce)" {
+    if !wanted.is(found) {
         return Err(Failure::mismatch(
             "V-06",
-            format!("the label is {found:?}, not {wanted:?}"),
+            format!("the label is {found:?}, not {:?}", wanted.name()),
         ));
     }
     Ok(())
@@ -456,17 +453,22 @@ mod tests {
 
     #[test]
     fn a_profile_that_only_complains_is_another_label() {
-        let wanted = SecurityLabel::AppArmor("docker-default".to_owned());
-        for (found, same) in [
-            ("docker-default (enforce)", true),
-            ("docker-default (complain)", false),
-            ("unconfined", false),
+        let wanted = |enforced| SecurityLabel::AppArmor {
+            profile: "docker-default".to_owned(),
+            enforced,
+        };
+        for (found, same, by_name) in [
+            ("docker-default (enforce)", true, true),
+            ("docker-default (kill)", true, true),
+            ("docker-default (complain)", false, true),
+            ("docker-default", false, true),
+            ("docker-default (x) (enforce)", false, false),
+            ("unconfined", false, false),
         ] {
-            assert_eq!(
-                same_label(&wanted, Ok(&found.to_owned())).is_ok(),
-                same,
-                "{found}"
-            );
+            let is = |wanted| same_label(&wanted, Ok(&found.to_owned())).is_ok();
+            assert_eq!((is(wanted(true)), is(wanted(false))), (same, by_name), "{found}");
         }
+        let label = SecurityLabel::Selinux("u:r:t:s0".to_owned());
+        assert!(label.is("u:r:t:s0") && !label.is("u:r:t:s0 (enforce)"));
     }
 }

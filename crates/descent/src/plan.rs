@@ -138,9 +138,35 @@ pub struct Canary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecurityLabel {
     /// An AppArmor profile.
-    AppArmor(String),
+    AppArmor {
+        /// Its name.
+        profile: String,
+        /// It was judged as one that forbids; in a mode that only complains it is another.
+        enforced: bool,
+    },
     /// An SELinux context.
     Selinux(String),
+}
+
+impl SecurityLabel {
+    /// True if what the kernel shows is this label. AppArmor has the mode after the name: `docker-default (enforce)`.
+    pub(crate) fn is(&self, found: &str) -> bool {
+        match self {
+            SecurityLabel::AppArmor { profile, enforced } => {
+                let parts = found.strip_suffix(')').and_then(|found| found.rsplit_once(" ("));
+                let (name, mode) = parts.unwrap_or((found, ""));
+                name == profile && (!enforced || matches!(mode, "enforce" | "kill"))
+            }
+            SecurityLabel::Selinux(label) => found == label,
+        }
+    }
+
+    /// The label without what is known of it.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            SecurityLabel::AppArmor { profile: name, .. } | SecurityLabel::Selinux(name) => name,
+        }
+    }
 }
 
 /// Inode number in nsfs: the identity of a namespace (namespaces(7)).

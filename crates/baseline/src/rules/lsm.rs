@@ -3,8 +3,6 @@
 //! Both are asked for by a label in config.json and only mean something if the kernel has the module and, for
 //! AppArmor, the profile. Which modules there are is a fact ([`LsmFact`]).
 
-use std::collections::BTreeMap;
-
 use crate::change::Change;
 use crate::config::Process;
 use crate::facts::{Fact, FactKind, LsmFact, SelinuxMode};
@@ -116,20 +114,13 @@ fn engine_profile(lsm: &LsmFact) -> Option<&str> {
     let profiles = lsm.apparmor_profiles.as_ref()?;
     ENGINE_PROFILES
         .into_iter()
-        .find(|name| is_enforced(profiles, name))
+        .find(|name| lsm.is_enforced(name) == Some(true))
         .or_else(|| {
             let names = profiles.keys().map(String::as_str);
             names
                 .rev()
-                .find(|name| name.starts_with(PODMAN_PROFILES) && is_enforced(profiles, name))
+                .find(|name| name.starts_with(PODMAN_PROFILES) && lsm.is_enforced(name) == Some(true))
         })
-}
-
-/// True for the modes that forbid: `enforce`, and `kill`, which ends the process as well.
-fn is_enforced(profiles: &BTreeMap<String, String>, name: &str) -> bool {
-    profiles
-        .get(name)
-        .is_some_and(|mode| mode == "enforce" || mode == "kill")
 }
 
 static LSM_02: Rule = Rule {
@@ -194,7 +185,7 @@ fn apparmor_enforces(case: &Case<'_>, violations: &mut Violations) {
         None => {
             violations.report(place, format!("{profile:?} is not loaded"), accepted);
         }
-        Some(mode) if !is_enforced(profiles, profile) => {
+        Some(mode) if lsm.is_enforced(profile) != Some(true) => {
             violations.report(
                 place,
                 format!("{profile:?} is loaded in mode {mode:?}, which forbids nothing"),

@@ -116,21 +116,21 @@ pub(crate) fn user(plan: &Plan, status: &Status) -> Result<(), Failure> {
 
 /// V-06, the part that needs no privilege: the label that was asked for is the one that execve will set.
 pub(crate) fn label(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
-    let (path, wanted) = match &plan.label {
-        None => return Ok(()),
-        Some(SecurityLabel::AppArmor(profile)) => ("attr/apparmor/exec", profile),
-        Some(SecurityLabel::Selinux(label)) => ("attr/exec", label),
+    let Some(wanted) = &plan.label else {
+        return Ok(());
+    };
+    let path = match wanted {
+        SecurityLabel::AppArmor { .. } => "attr/apparmor/exec",
+        SecurityLabel::Selinux(_) => "attr/exec",
     };
     let text = procfs
         .read_self(path)
         .or_else(|_| procfs.read_self("attr/exec"))?;
     let found = text.trim_end_matches(['\0', '\n']);
-    // AppArmor shows the mode after the name: `docker-default (enforce)`.
-    let name = found.split_once(" (").map_or(found, |(name, _)| name);
-    if name != wanted && found != wanted {
+    if !wanted.is(found) {
         return Err(Failure::mismatch(
             "V-06",
-            format!("the label at execve is {found:?}, not {wanted:?}"),
+            format!("the label at execve is {found:?}, not {:?}", wanted.name()),
         ));
     }
     Ok(())
