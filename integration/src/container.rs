@@ -36,7 +36,7 @@ impl<'site> Container<'site> {
         make_rootfs(&bundle.join("rootfs"));
         let mut container = Container {
             site,
-            config: base_config(&format!("/{id}")),
+            config: base_config(&site.cgroups_path(&id)),
             id,
             bundle,
             caller: Vec::new(),

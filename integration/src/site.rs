@@ -21,10 +21,12 @@ pub struct Site {
     directory: TempDir,
     made: Cell<u32>,
     number: u32,
+    systemd: bool,
 }
 
 impl Site {
-    /// A site with the built-in policy, but for a ledger of its own.
+    /// A site with the built-in policy, but for a ledger of its own. With `GABION_SYSTEMD` in the environment, systemd
+    /// makes its containers' cgroups.
     ///
     /// # Panics
     /// If it cannot be made.
@@ -34,9 +36,27 @@ impl Site {
             directory: tempfile::Builder::new().prefix("gabion-e2e.").tempdir().unwrap(),
             made: Cell::new(0),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            systemd: std::env::var_os("GABION_SYSTEMD").is_some(),
         };
         site.write_policy("");
         site
+    }
+
+    /// A site where systemd makes the containers' cgroups.
+    pub fn with_systemd() -> Self {
+        Site {
+            systemd: true,
+            ..Self::new()
+        }
+    }
+
+    /// The form of `linux.cgroupsPath` here.
+    pub(crate) fn cgroups_path(&self, id: &str) -> String {
+        if self.systemd {
+            format!("system.slice:test:{id}")
+        } else {
+            format!("/{id}")
+        }
     }
 
     /// The site's directory.
@@ -93,6 +113,9 @@ impl Site {
             .arg(self.log())
             .args(["--log-format", "json"]);
         command.arg("--policy").arg(self.policy());
+        if self.systemd {
+            command.arg("--systemd-cgroup");
+        }
         command.current_dir(self.path());
         command
     }

@@ -33,7 +33,6 @@ pub(crate) struct Building {
     pub(crate) engine: PathBuf,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) no_pivot: bool,
-    pub(crate) systemd_cgroup: bool,
     pub(crate) preserved_descriptors: u32,
     /// The container's cgroup, where the builder can begin in it.
     pub(crate) cgroup: Option<Entry>,
@@ -170,7 +169,7 @@ fn inside(
         .with_preserved_fds(preserved)
         .with_executor(descent(to_create))
         .as_init(&building.bundle)
-        .with_systemd(building.systemd_cgroup)
+        .with_systemd(false)
         .with_detach(true)
         .with_no_pivot(building.no_pivot)
         .as_sibling(true)

@@ -49,14 +49,9 @@ pub(crate) struct Entry {
 impl Entry {
     /// Makes a container's cgroup, if its builder can begin there. If not, or if it cannot be made, the builder makes
     /// and joins it, and says what is wrong.
-    pub(crate) fn make(
-        config: &Config,
-        mode: CgroupMode,
-        systemd: bool,
-        cgroups: &[PathBuf],
-    ) -> Option<Self> {
+    pub(crate) fn make(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Option<Self> {
         let [path] = cgroups else { return None };
-        if mode != CgroupMode::Unified || systemd || !is_possible(config) {
+        if mode != CgroupMode::Unified || !is_possible(config) {
             return None;
         }
         match make(path) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gabion_baseline::Admitted;
-use gabion_baseline::facts::LsmFact;
+use gabion_baseline::facts::{CgroupMode, LsmFact};
 use gabion_sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -35,6 +35,7 @@ use crate::rootless::{self, Rootless};
 use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
+use crate::systemd::{self, Scope, Told, Unit};
 use crate::trees;
 use crate::watched::Watch;
 
@@ -121,13 +122,13 @@ pub(crate) fn create_watched(
     let trees = trees::make(config, &options.bundle, &options.held)?;
     let destinations = destinations::of(config, &rootfs);
     let own_dev = normalize::has_own_dev(config, &rootfs);
+    let unit = unit(config, options, cgroup_mode)?;
     let normalize = normalize::Context {
         id,
         bundle: &options.bundle,
         home: &home,
         hooks: trampolines.document.clone(),
-        cgroup_mode,
-        systemd_cgroup: options.systemd_cgroup,
+        unit: unit.as_ref(),
         namespaces: &options.held.namespaces,
         user_namespace: user_namespace.as_ref(),
         rootless: options.rootless,
@@ -157,6 +158,9 @@ pub(crate) fn create_watched(
             }),
         },
     )?;
+    let scope = unit
+        .as_ref()
+        .map(|unit| Scope::new(unit, id, &root.of(&options.id)));
     let scheduling = config
         .process
         .value()
@@ -177,7 +181,7 @@ pub(crate) fn create_watched(
         filters: plan.filters.len() as u64,
         limits: match options.rootless {
             true => Vec::new(),
-            false => limits::of(config),
+            false => limits::of(config, scope.as_ref()),
         },
         devices: devices::of(config)?,
         plan: promised,
@@ -196,10 +200,12 @@ pub(crate) fn create_watched(
         owner: nix::unistd::geteuid().as_raw(),
         annotations: config.annotations.value().cloned().unwrap_or_default(),
         profile: admitted.profile().name().to_owned(),
-        cgroups: match options.rootless {
+        // What systemd has not made yet is not ours: a unit of that name may be somebody else's.
+        cgroups: match options.rootless || unit.is_some() {
             true => Vec::new(),
             false => gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
         },
+        scope,
         init: None,
         hooks: LateHooks {
             poststart: late.poststart.items().to_vec(),
@@ -208,24 +214,33 @@ pub(crate) fn create_watched(
     };
 
     let mut locked = root.make(&options.id, &record)?;
-    let entry = match options.rootless {
-        true => None,
-        false => Entry::make(config, cgroup_mode, options.systemd_cgroup, &record.cgroups),
-    };
     let rootless = Rootless::of(options.rootless, user_namespace.as_ref(), &cgroups_path)?;
     let state = HookState::creating(config, id, &options.bundle);
-    let built = build(
-        &locked,
-        (entry, rootless),
-        admitted.document(),
-        &document,
-        options,
-        channel,
-        |to_create, to_start| {
-            let made_here = (trees, destinations.as_slice());
-            Descent::new(plan, config, made_here, own_dev, state, to_create, to_start)
-        },
-    );
+    let place = unit
+        .as_ref()
+        .map(|unit| enter_scope(unit, &mut locked, &mut record))
+        .transpose();
+    let built = place.and_then(|place| {
+        let entry = match options.rootless {
+            true => None,
+            false => Entry::make(config, cgroup_mode, &record.cgroups),
+        };
+        let built = build(
+            &locked,
+            (entry, rootless),
+            admitted.document(),
+            &document,
+            options,
+            channel,
+            |to_create, to_start| {
+                let made_here = (trees, destinations.as_slice());
+                Descent::new(plan, config, made_here, own_dev, state, to_create, to_start)
+            },
+        );
+        // The container's own process is there by now.
+        drop(place);
+        built
+    });
     let finished = built.and_then(|pid| {
         root.claim(record.rootfs_identity(), &options.id)?;
         // Known from here on, so that whatever fails next is cleaned up by what was built, not by guesses.
@@ -250,8 +265,9 @@ pub(crate) fn create_watched(
         }
         disable_oom_killer(config, &record.cgroups)?;
         if !options.rootless {
-            if !options.systemd_cgroup {
-                limits::set_pids(config, &record.cgroups)?;
+            limits::set_pids(config, &record.cgroups)?;
+            if let Some(scope) = &record.scope {
+                systemd::tell(scope, &record.cgroups, &Told::nothing())?;
             }
             devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
         }
@@ -282,6 +298,33 @@ pub(crate) fn create_watched(
             Err(error)
         }
     }
+}
+
+/// The scope that systemd is asked for, if it is.
+fn unit(config: &gabion_baseline::Config, options: &CreateOptions, mode: CgroupMode) -> Result<Option<Unit>> {
+    if !options.systemd_cgroup || options.rootless {
+        return Ok(None);
+    }
+    systemd::check(mode)?;
+    let mut unit = Unit::of(normalize::written_cgroups_path(config), options.id.as_str())?;
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let unified = resources.and_then(|resources| resources.unified.value());
+    let group = unified.and_then(|unified| unified.get("memory.oom.group"));
+    unit.ends_as_one = group.is_some_and(|group| group.trim() == "1");
+    Ok(Some(unit))
+}
+
+/// Has systemd make the scope, and remembers its cgroup as the container's.
+fn enter_scope(unit: &Unit, locked: &mut Locked, record: &mut Record) -> Result<systemd::Placeholder> {
+    let cgroup = unit.cgroup();
+    let scope = record
+        .scope
+        .as_ref()
+        .ok_or_else(|| ContainerError::Other("there is a unit without a scope".to_owned()))?;
+    let place = systemd::start(unit, scope, &cgroup)?;
+    record.cgroups = vec![cgroup];
+    locked.save(record)?;
+    Ok(place)
 }
 
 fn build(
@@ -319,7 +362,6 @@ fn build(
         engine,
         console_socket: options.console_socket.clone(),
         no_pivot: options.no_pivot,
-        systemd_cgroup: options.systemd_cgroup,
         preserved_descriptors: options.preserved_descriptors,
         cgroup,
         rootless,

@@ -7,6 +7,7 @@ use crate::id::ContainerId;
 use crate::kill;
 use crate::state::{Locked, Record, StateRoot};
 use crate::status::{self, Status};
+use crate::systemd;
 
 /// Whether a container that still runs is ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,12 @@ pub(crate) fn delete_locked(root: &StateRoot, locked: Locked, record: &Record, f
     }
     kill::end(record)?;
     cgroup::remove(&record.cgroups)?;
+    if let Some(scope) = &record.scope
+        && let Err(error) = systemd::stop(scope)
+    {
+        // Nothing is in it any more, and systemd forgets a scope that is empty.
+        tracing::warn!(%error, "systemd could not be told that the container is gone");
+    }
     root.release(record.rootfs_identity(), &ContainerId::new(&record.id)?)?;
     locked.remove()?;
     let state = HookState::of(record, "stopped", None);

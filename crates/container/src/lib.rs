@@ -54,6 +54,7 @@ mod start;
 mod state;
 mod stats;
 pub mod status;
+mod systemd;
 mod terminal;
 mod trees;
 mod update;

@@ -12,6 +12,7 @@ use gabion_descent::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ContainerError, Result};
+use crate::systemd::{self, Scope};
 
 /// A limit, and where the kernel shows it: files of version 2 and of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,16 @@ pub(crate) struct Limit {
     files: [String; 2],
     /// The kernel keeps multiples of this.
     unit: i64,
+    /// What it may be as well: systemd counts in steps of its own, and writes the next one when it writes at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rounded: Option<i64>,
+}
+
+impl Limit {
+    fn is(&self, found: i64) -> bool {
+        let found = found / self.unit;
+        found == self.wanted / self.unit || self.rounded == Some(found)
+    }
 }
 
 /// Compares limits with what the kernel says they are.
@@ -46,7 +57,7 @@ pub(crate) fn verify(limits: &[Limit], cgroups: &[PathBuf]) -> Result<()> {
         };
         // `cpu.max` has the period after the quota.
         let first = text.split_whitespace().next().unwrap_or_default();
-        if first.parse::<i64>().ok().map(|value| value / limit.unit) != Some(limit.wanted / limit.unit) {
+        if !first.parse().is_ok_and(|found| limit.is(found)) {
             return Err(ContainerError::Process(Failure::mismatch(
                 "V-14",
                 format!(
@@ -129,12 +140,30 @@ pub(crate) fn set_pids(config: &Config, cgroups: &[PathBuf]) -> Result<()> {
         .try_for_each(|path| fs::write(&path, &text).map_err(ContainerError::file("cannot write", path)))
 }
 
-/// The limits that a configuration sets.
-pub(crate) fn of(config: &Config) -> Vec<Limit> {
+/// The limits that a configuration sets; `scope` is the container's, if it has one.
+pub(crate) fn of(config: &Config, scope: Option<&Scope>) -> Vec<Limit> {
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
-    resources
-        .map(|resources| of_resources(resources).collect())
-        .unwrap_or_default()
+    let Some(resources) = resources else {
+        return Vec::new();
+    };
+    let mut limits: Vec<Limit> = of_resources(resources).collect();
+    if scope.is_some() {
+        for limit in limits.iter_mut().filter(|limit| limit.files[0] == "cpu.max") {
+            let quota = limit.wanted.unsigned_abs();
+            limit.rounded = systemd::granted_quota(quota, period(resources)).try_into().ok();
+        }
+    }
+    limits
+}
+
+/// The time for which a quota of CPU is, in microseconds.
+fn period(resources: &Resources) -> u64 {
+    let unified = resources.unified.value();
+    let second = unified
+        .and_then(|unified| unified.get("cpu.max"))
+        .and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+    let cpu = resources.cpu.value().and_then(|cpu| cpu.period.value().copied());
+    second.or(cpu).filter(|&period| period > 0).unwrap_or(100_000)
 }
 
 fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> + '_ {
@@ -171,6 +200,7 @@ fn of_resources(resources: &Resources) -> impl Iterator<Item = Limit> + '_ {
             wanted,
             files: files.map(str::to_owned),
             unit,
+            rounded: None,
         })
     })
 }
@@ -189,7 +219,7 @@ mod tests {
         let text = format!(r#"{{"ociVersion":"1.2.0","linux":{{"resources":{resources}}}}}"#);
         let config = Allegation::parse(text.as_bytes()).unwrap();
         verify(
-            &of(config.config()),
+            &of(config.config(), None),
             &["/nowhere".into(), cgroup.path().to_owned()],
         )
         .map_err(|error| error.to_string())

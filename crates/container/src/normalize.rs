@@ -25,7 +25,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use gabion_baseline::config::{Config, Mount};
-use gabion_baseline::facts::CgroupMode;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 use serde_json::{Map, Value, json};
@@ -33,6 +32,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{ContainerError, Result};
 use crate::finish::{DEVICES, LINKS};
 use crate::mount_options;
+use crate::systemd::Unit;
 use crate::trees::{self, Tree};
 
 /// What normalizing needs to know besides the configuration.
@@ -42,8 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) home: &'a str,
     /// The `hooks` object that leads to gabion.
     pub(crate) hooks: Option<Value>,
-    pub(crate) cgroup_mode: CgroupMode,
-    pub(crate) systemd_cgroup: bool,
+    /// The scope that systemd makes for it.
+    pub(crate) unit: Option<&'a Unit>,
     /// For each entry of `linux.namespaces`, the descriptor that was judged.
     pub(crate) namespaces: &'a [Option<OwnedFd>],
     /// The container's user namespace, if it was made beforehand.
@@ -102,24 +102,11 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     for key in ["seccomp", "memoryPolicy"] {
         linux.remove(key);
     }
-    // No limit is what a new cgroup has; writing it takes a controller that need not be there.
-    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
-        let is_no_limit = |pids: &Value| {
-            pids.get("limit")
-                .and_then(Value::as_i64)
-                .is_some_and(|limit| limit <= 0)
-        };
-        if resources.get("pids").is_some_and(is_no_limit) {
-            resources.remove("pids");
-        }
-    }
     linux.remove(gabion_baseline::change::FLOOR);
     linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
     let cgroups_path = cgroups_path(config, context);
     linux.insert("cgroupsPath".to_owned(), json!(cgroups_path));
-    if !context.systemd_cgroup
-        && let Some(Value::Object(resources)) = linux.get_mut("resources")
-    {
+    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
         // Those who build count as tasks too: a limit of one would be none to build under. It is set when they are gone.
         resources.remove("pids");
     }
@@ -207,41 +194,30 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
         .map_or_else(|| bundle.join("rootfs"), |root| bundle.join(&root.path))
 }
 
-/// `linux.cgroupsPath` as libcontainer takes it: absolute below each hierarchy, or systemd's three parts where
-/// systemd is asked to make it.
-pub(crate) fn cgroups_path(config: &Config, context: &Context<'_>) -> String {
-    let written = config
+/// `linux.cgroupsPath`, if it is given.
+pub(crate) fn written_cgroups_path(config: &Config) -> Option<&str> {
+    config
         .linux
         .value()
         .and_then(|linux| linux.cgroups_path.value())
-        .filter(|path| !path.is_empty());
-    let path = match written {
-        // A name of its own at the top: the default of a bundle that leaves it to the runtime.
-        None if context.systemd_cgroup => format!("system.slice:gabion:{}", context.id),
-        None => format!("/gabion-{}", context.id),
-        Some(path) => path.clone(),
-    };
-    if context.systemd_cgroup && path.split(':').count() == 3 {
-        // Only version 2 is made by asking systemd; with version 1 the same place is made directly.
-        return match context.cgroup_mode {
-            CgroupMode::Unified => path,
-            _ => expanded(&path),
-        };
-    }
-    if path.starts_with('/') {
-        path
-    } else {
-        format!("/{path}")
-    }
+        .map(String::as_str)
+        .filter(|path| !path.is_empty())
 }
 
-/// Where a unit of systemd lies below a hierarchy's root: `/system.slice/docker-web.scope`.
-fn expanded(path: &str) -> String {
-    let places = gabion_host::cgroup::locate(CgroupMode::Unified, path);
-    let place = places
-        .first()
-        .and_then(|place| place.strip_prefix("/sys/fs/cgroup").ok());
-    place.map_or_else(|| format!("/{path}"), |place| format!("/{}", place.display()))
+/// `linux.cgroupsPath` as libcontainer takes it: absolute below each hierarchy. Where systemd makes the cgroup, that is
+/// where it is.
+pub(crate) fn cgroups_path(config: &Config, context: &Context<'_>) -> String {
+    if let Some(unit) = context.unit {
+        let cgroup = unit.cgroup();
+        let below = cgroup.strip_prefix("/sys/fs/cgroup").unwrap_or(&cgroup);
+        return format!("/{}", below.display());
+    }
+    match written_cgroups_path(config) {
+        // A name of its own at the top: the default of a bundle that leaves it to the runtime.
+        None => format!("/gabion-{}", context.id),
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(path) => format!("/{path}"),
+    }
 }
 
 /// How the whole mount tree propagates while it is being built.

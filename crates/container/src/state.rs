@@ -35,6 +35,7 @@ use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
 use crate::kill;
 use crate::status;
+use crate::systemd::Scope;
 
 /// The directory that holds the state of all containers.
 #[derive(Debug, Clone)]
@@ -68,6 +69,9 @@ pub struct Record {
     pub profile: String,
     /// Its cgroups: one directory, or with version 1 one for each controller.
     pub cgroups: Vec<PathBuf>,
+    /// The scope that systemd made for it, if it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Its init process; `None` while it is being built.
     pub init: Option<Init>,
     /// Hooks that are still to be run, after start and after deletion.
@@ -507,6 +511,7 @@ pub(crate) mod tests {
             annotations: Default::default(),
             profile: "baseline".to_owned(),
             cgroups: Vec::new(),
+            scope: None,
             init: None,
             hooks: LateHooks::default(),
         }

@@ -115,11 +115,17 @@ fn below(cgroups_path: &str) -> Vec<PathBuf> {
     } else {
         format!("{prefix}-{name}.scope")
     };
-    vec![expand_slice(slice).join(unit), written]
+    vec![below_root(slice).join(unit), written]
+}
+
+/// The cgroup of a slice of systemd, with version 2.
+#[must_use]
+pub fn slice(name: &str) -> PathBuf {
+    Path::new(ROOT).join(below_root(name))
 }
 
 /// The directory of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
-fn expand_slice(slice: &str) -> PathBuf {
+fn below_root(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let mut path = PathBuf::new();
     if stem == "-" {

@@ -19,6 +19,7 @@ use crate::limits;
 use crate::promise::Promise;
 use crate::state::{EFFECTIVE, Locked, StateRoot, write_atomically};
 use crate::status::{self, Status};
+use crate::systemd::{self, Scope, Told};
 use files::Files;
 use values::Change;
 
@@ -73,13 +74,22 @@ pub fn update(
     let change = Change::new(wanted, &whole, &old, mode);
     change.validate()?;
     let mut files = Files::new(&record.cgroups);
+    let scope = record.scope.as_ref();
+    let known = scope.map(|_| Told::read(&record.cgroups)).transpose()?;
+    let tell = |known: Option<&Told>| match scope.zip(known) {
+        Some((scope, known)) => systemd::tell(scope, &record.cgroups, known),
+        None => Ok(()),
+    };
     let done = change
         .write(&mut files)
+        .and_then(|()| tell(known.as_ref()))
         .and_then(|()| files.verify())
         .and_then(|()| write_schemata(schemata, id))
-        .and_then(|()| remember(&locked, admitted));
+        .and_then(|()| remember(&locked, admitted, scope));
     done.map_err(|error| {
-        let left = files.undo();
+        let told = scope.and_then(|_| Told::read(&record.cgroups).ok());
+        let mut left = files.undo();
+        left.extend(tell(told.as_ref()).err().map(|error| error.to_string()));
         if left.is_empty() {
             error
         } else {
@@ -89,9 +99,9 @@ pub fn update(
 }
 
 /// What the container is held against from now on. The old configuration stays if the new promise cannot be written.
-fn remember(locked: &Locked, admitted: &Admitted) -> Result<()> {
+fn remember(locked: &Locked, admitted: &Admitted, scope: Option<&Scope>) -> Result<()> {
     let mut promise = Promise::of(locked)?;
-    promise.limits = limits::of(admitted.config());
+    promise.limits = limits::of(admitted.config(), scope);
     let path = locked.path().join(EFFECTIVE);
     let old = fs::read(&path).map_err(ContainerError::file("cannot read", &path))?;
     let new =
