@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use gabion_integration::{Answer, Container, Site, has_systemd, is_alive, run, skip, wait_until};
 use serde_json::json;
@@ -295,6 +296,39 @@ fn a_unit_of_somebody_elses_is_left_alone() {
     other.kill().unwrap();
     other.wait().unwrap();
     assert_forgotten(&container);
+}
+
+#[test]
+fn of_a_create_that_is_killed_no_unit_is_left() {
+    if !has_systemd() {
+        return skip("no systemd here");
+    }
+    let site = Site::with_systemd();
+    let container = site.container();
+    let begin = Instant::now();
+    container.create().ok();
+    let whole = begin.elapsed();
+    site.gabion(&["delete", &container.id]).ok();
+    for round in 0..12 {
+        let mut child = container
+            .building("create")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * round / 10);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        site.gabion(&["delete", "--force", &container.id]).ok();
+        // A builder whose caller was killed is told by a signal, and takes a moment to follow.
+        let left = || gabion_integration::left(&container.id, &container.bundle);
+        assert!(wait_until(|| left().is_empty()), "round {round}: {:?}", left());
+        assert_forgotten(&container);
+        assert!(!container.ran(), "round {round}");
+    }
+    container.run().ok();
+    assert!(container.ran());
 }
 
 /// Runs `create` in a mount namespace where these are not to be reached.

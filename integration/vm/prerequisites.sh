@@ -35,4 +35,4 @@ if dpkg-query -W -f '${Version}\n' qemu-utils 2>/dev/null | grep -q '~bpo'; then
 else
     apt-get update -qq
 fi
-DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null

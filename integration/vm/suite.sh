@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The end-to-end tests, the tests of what reads the host, and the runtime-spec's clauses, in the virtual machine.
 #
-#   GABION=/path/to/gabion integration/vm/suite.sh [--output DIRECTORY] [--filter TEST] [PART...]
+#   GABION=/path/to/gabion integration/vm/suite.sh [--output DIRECTORY] [--filter TEST] [--timeout SECONDS] [PART...]
 #
-# PARTS: unit, a file of integration/tests without .rs, conformance, peers (runc and crun). Without
-# any: all but peers. Everything runs in one boot. Seconds in brackets are the guest's.
+# PARTS: unit, a file of integration/tests without .rs, conformance, peers (runc and crun); a file and conformance with
+# "+systemd" behind it: with cgroups that systemd makes. Without any: all but peers and files with systemd. Everything
+# runs in one boot. Seconds in brackets are the guest's.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -12,10 +13,12 @@ cd "$here/../.."
 
 output=()
 filter=
+timeout=1500
 while [ $# -ge 2 ]; do
     case $1 in
     --output) output=(--output "$2") ;;
     --filter) filter=$2 ;;
+    --timeout) timeout=$2 ;;
     *) break ;;
     esac
     shift 2
@@ -25,8 +28,10 @@ work=$(mktemp -d /var/tmp/gabion-vm-suite.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tests" "$work/bin"
 # What cargo built: tests by name, and the programs that they know by their place.
+packages=(-p gabion-integration)
+[[ $# != 0 && " $* " != *" unit "* ]] || packages+=(-p gabion-host -p gabion-container)
 {
-    cargo test --locked -q --no-run --message-format json -p gabion-integration -p gabion-host -p gabion-container
+    cargo test --locked -q --no-run --message-format json "${packages[@]}"
     cargo build --locked -q --message-format json -p gabion-runtime-spec
 } | jq -r 'select(.executable) | select(.profile.test and .target.kind == ["bin"] | not)
         | [(if .profile.test then "test" else "bin" end), .target.name, .executable] | @tsv' >"$work/built"
@@ -44,4 +49,4 @@ install -s -m 0755 "$GABION" "$work/bin/gabion"
 printf '%s\n' "$@" >"$work/parts"
 printf '%s\n' "$filter" >"$work/filter"
 "$here/run.sh" --script "$here/inside/suite" --add "$work/tests" --add "$work/bin" --add "$work/places" \
-    --add "$work/parts" --add "$work/filter" --add runtime-spec/known "${output[@]}" --timeout 1500
+    --add "$work/parts" --add "$work/filter" --add runtime-spec/known "${output[@]}" --timeout "$timeout"

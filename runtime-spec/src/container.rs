@@ -49,6 +49,11 @@ impl<'stage> Container<'stage> {
         })
     }
 
+    /// Where its cgroup is, below each hierarchy.
+    pub fn cgroup(&self) -> String {
+        self.stage.cgroup(&self.id)
+    }
+
     /// Its root filesystem, as the host sees it.
     pub fn rootfs(&self) -> PathBuf {
         self.bundle.join("rootfs")

@@ -55,6 +55,11 @@ impl Called {
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Runtime {
+    /// True if it lets systemd make the cgroups.
+    pub fn asks_systemd(&self) -> bool {
+        self.arguments.iter().any(|word| word == "--systemd-cgroup")
+    }
+
     /// Runs one command of the runtime and waits for it.
     ///
     /// Output goes through files: a container keeps the streams of the `create` that made it, and a pipe

@@ -2,7 +2,7 @@
 
 use crate::clause::Stop;
 use crate::container::Container;
-use crate::expect::fail;
+use crate::expect::{fail, skip};
 use crate::host;
 use crate::runtime::{Called, Runtime, wait_until};
 use nix::errno::Errno;
@@ -76,10 +76,30 @@ impl Stage {
         self.number.set(number + 1);
         let id = format!("{}-{number}", self.name);
         let bundle = self.directory.join(format!("bundle-{number}"));
-        let cgroup = format!("{CGROUP_PARENT}/{id}");
-        let container = Container::new(self, id, bundle, &cgroup, &self.busybox)?;
+        let written = match self.runtime.asks_systemd() {
+            true => format!("system.slice:conformance:{id}"),
+            false => self.cgroup(&id),
+        };
+        let cgroup = self.cgroup(&id);
+        let container = Container::new(self, id, bundle, &written, &self.busybox)?;
         self.expect_trace(&container.id, &container.bundle, &cgroup);
         Ok(container)
+    }
+
+    /// Where the cgroup of a container is, below each hierarchy.
+    pub fn cgroup(&self, id: &str) -> String {
+        match self.runtime.asks_systemd() {
+            true => format!("/system.slice/conformance-{id}.scope"),
+            false => format!("{CGROUP_PARENT}/{id}"),
+        }
+    }
+
+    /// Skips what is about a path: where systemd makes the cgroups there are names of units instead.
+    pub fn needs_paths(&self) -> Result<(), Stop> {
+        match self.runtime.asks_systemd() {
+            true => skip("systemd makes the cgroups, and cgroupsPath names a unit"),
+            false => Ok(()),
+        }
     }
 
     /// Also sweeps up a container that goes by another id than the stage chose.

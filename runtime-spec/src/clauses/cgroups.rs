@@ -6,7 +6,7 @@ use crate::container::Container;
 use crate::expect::{fail, holds, same, skip};
 use crate::host::{self, Hierarchy, Version, controller};
 use crate::runtime::read;
-use crate::stage::{CGROUP_PARENT, Stage};
+use crate::stage::Stage;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,10 @@ pub(super) const CLAUSES: &[Clause] = &[
         "config-linux.md#cgroups-path/absolute",
         "an absolute cgroupsPath is taken from the cgroup mount point, and made if it is not there",
         |stage| {
+            stage.needs_paths()?;
             let container = stage.container()?;
             container.must_create()?;
-            let path = format!("{CGROUP_PARENT}/{}", container.id);
+            let path = stage.cgroup(&container.id);
             let found = host::cgroup_directories(&path);
             holds(!found.is_empty(), || format!("no hierarchy has {path}"))?;
             let pid = container.pid()?;
@@ -36,6 +37,7 @@ pub(super) const CLAUSES: &[Clause] = &[
         "config-linux.md#cgroups-path/relative-is-consistent",
         "the same relative cgroupsPath leads to the same cgroup",
         |stage| {
+            stage.needs_paths()?;
             let mut places = Vec::new();
             for _ in 0..2 {
                 let mut container = stage.container()?;
@@ -424,10 +426,7 @@ pub(super) const CLAUSES: &[Clause] = &[
 
 /// Where the container's cgroup is in a hierarchy.
 fn of(container: &Container<'_>, hierarchy: &Hierarchy) -> PathBuf {
-    let path = container.config["linux"]["cgroupsPath"]
-        .as_str()
-        .unwrap_or_default();
-    hierarchy.mount.join(path.trim_start_matches('/'))
+    hierarchy.mount.join(container.cgroup().trim_start_matches('/'))
 }
 
 /// Creates a container with these resources, and reads one file of its cgroup.

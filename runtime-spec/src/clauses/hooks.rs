@@ -7,7 +7,7 @@ use crate::container::Container;
 use crate::expect::{contains, fail, holds, same};
 use crate::host;
 use crate::runtime::read;
-use crate::stage::{CGROUP_PARENT, Stage};
+use crate::stage::Stage;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -234,7 +234,7 @@ pub(super) const CLAUSES: &[Clause] = &[
             let (mut container, log) = logged(stage)?;
             let cgroups: Vec<String> = host::hierarchies()
                 .iter()
-                .map(|hierarchy| format!("{}{CGROUP_PARENT}/{}", hierarchy.mount.display(), container.id))
+                .map(|hierarchy| format!("{}{}", hierarchy.mount.display(), container.cgroup()))
                 .collect();
             add(
                 &mut container,

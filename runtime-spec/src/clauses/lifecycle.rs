@@ -264,7 +264,7 @@ pub(super) const CLAUSES: &[Clause] = &[
                 "a filesystem that does not exist was mounted".into()
             })?;
             no_container(stage, &container.id)?;
-            let cgroups = host::cgroup_directories(&format!("{CGROUP_PARENT}/{}", container.id));
+            let cgroups = host::cgroup_directories(&container.cgroup());
             same("cgroups left", cgroups, Vec::<std::path::PathBuf>::new())?;
             if let Some(list) = container.config["mounts"].as_array_mut() {
                 list.pop();
@@ -483,7 +483,7 @@ pub(super) const CLAUSES: &[Clause] = &[
             container.run_to_end()?;
             container.must_delete()?;
             no_container(stage, &container.id)?;
-            let cgroups = host::cgroup_directories(&format!("{CGROUP_PARENT}/{}", container.id));
+            let cgroups = host::cgroup_directories(&container.cgroup());
             same("cgroups left", cgroups, Vec::<std::path::PathBuf>::new())?;
             let directory = stage.runtime.root.join(&container.id);
             holds(!directory.exists(), || format!("{directory:?} is left"))?;
@@ -512,6 +512,7 @@ pub(super) const CLAUSES: &[Clause] = &[
         "runtime.md#delete/keeps-what-create-did-not-make",
         "delete does not remove the bundle, what was bound into the container, or the cgroup above",
         |stage| {
+            stage.needs_paths()?;
             let bound = stage.directory.join("bound");
             fs::create_dir(&bound)?;
             fs::write(bound.join("file"), "kept")?;
