@@ -102,6 +102,27 @@ fn traced(container: &Container<'_>) -> bool {
     traced
 }
 
+/// What runc does with a script under a learnt filter, if it is here.
+fn under_runc(learnt: &Container<'_>, script: &str) -> Option<(Answer, String)> {
+    let mut container = learnt.site.container();
+    container.script(script);
+    container.config["linux"]["seccomp"] = json(learnt, "docker.json");
+    container.write();
+    let mut command = Command::new("runc");
+    command
+        .arg("--root")
+        .arg(learnt.site.path().join("runc"))
+        .arg("run")
+        .arg("--bundle");
+    command.arg(&container.bundle).arg(&container.id);
+    if Command::new("runc").arg("--version").output().is_err() {
+        println!("SKIPPED: runc, which is not here");
+        return None;
+    }
+    let answer = run(&mut command, learnt.site.path());
+    Some((answer, container.file("tmp/said")))
+}
+
 /// The last words of a script that did what it was to.
 const SAY: &str = "&& echo well > /tmp/said";
 
@@ -150,6 +171,27 @@ fn a_container_runs_under_what_it_taught_and_cannot_do_more() {
         assert_eq!(capabilities["bounding"], json!(["CAP_CHOWN"]));
         assert_eq!(capabilities["permitted"], json!(["CAP_CHOWN"]));
     }
+}
+
+/// runc makes its filter with libseccomp, and has calls of its own to make under it.
+#[test]
+fn another_runtime_runs_it_too_if_it_is_asked_for() {
+    let site = Site::new();
+    let mut teacher = site.container();
+    let script = format!("touch /tmp/a && (echo in a child | cat) > /tmp/b {SAY}");
+    teacher.script(&script);
+    learn(&teacher, &["--any-runtime"]).ok();
+    let Some((answer, said)) = under_runc(&teacher, &script) else {
+        return;
+    };
+    assert_eq!((answer.status, said.as_str()), (0, "well\n"), "{answer:#?}");
+    let (answer, said) = under_runc(&teacher, &format!("mkdir /tmp/c {SAY}")).unwrap();
+    assert!(answer.status != 0 && said.is_empty(), "{answer:#?}");
+    assert!(
+        answer.stderr.contains("mkdir: can't create directory '/tmp/c'"),
+        "{answer:#?}"
+    );
+    assert!(!allowed(&json(&teacher, "seccomp.json")).contains("setresuid"));
 }
 
 #[test]

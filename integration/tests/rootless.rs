@@ -148,6 +148,22 @@ fn an_ordinary_user_runs_a_container_and_is_root_in_it_alone() {
 }
 
 #[test]
+fn learning_takes_root() {
+    let Some(mut user) = User::new() else { return };
+    user.script("true");
+    let answer = user.gabion("learn --bundle bundle --output web.learnt web");
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(
+        answer
+            .stderr
+            .contains("learning takes root: the kernel gives nobody else"),
+        "{answer:?}"
+    );
+    assert!(!user.path("web.learnt").exists());
+    user.assert_nothing_left();
+}
+
+#[test]
 fn a_users_container_lives_from_create_to_delete() {
     let Some(mut user) = User::new() else { return };
     user.script("exec sleep 1000");

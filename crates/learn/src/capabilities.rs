@@ -2,62 +2,49 @@
 //!
 //! The kernel asks by credentials, and those are not always the thread's own: an overlay file system does most of its work
 //! by those of who mounted it, an engine with every capability. What these were granted says nothing of the container.
-//! Credentials cannot be looked up by the name that the trace has for them, but those of somebody else give themselves
-//! away:
 //!
-//! - a thread that acts by them has its own before and after. A thread that changes its own gets new ones, and never
-//!   those from before;
-//! - the kernel never misses anything in them, while it asks a program of the container for CAP_SYS_ADMIN, in passing,
-//!   when it gets memory: as good as always before it forks or makes threads, which then have the same credentials.
+//! It matters for capabilities that are about files; others no file system asks for. The trace has a name for credentials
+//! that says nothing but whether two are the same, and that can be given again once they are gone. Those of somebody else
+//! give themselves away: they are granted capabilities that the container does not have (an overlay needs CAP_SYS_ADMIN for
+//! its own attributes of whatever it looks up), and they never lack one. A program of the container does: it is asked for
+//! CAP_SYS_ADMIN, in passing, when it gets memory.
 //!
 //! In doubt they are the container's: a set that is too large works.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How many changes of a thread's credentials are remembered. They are nested two deep at most.
-const DEPTH: usize = 8;
+/// Capabilities that a file system may ask for on its own behalf.
+const OF_FILES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_RESOURCE",
+];
 
-/// What was asked.
+/// What was asked, by thread and credentials.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    credentials: HashMap<u64, Credentials>,
-    /// For each thread, the credentials it had, the last one at the end.
-    threads: HashMap<i32, Vec<u64>>,
+    credentials: HashMap<(i32, u64), Credentials>,
 }
 
 #[derive(Debug, Default)]
 struct Credentials {
     granted: BTreeMap<u32, u64>,
     missing: BTreeMap<u32, u64>,
-    /// A thread had them in between.
-    borrowed: bool,
-    /// Two of them at most: more are as good as two.
-    threads: BTreeSet<i32>,
 }
 
 impl Asked {
     /// Whether a thread has a capability, by these credentials.
     pub(crate) fn note(&mut self, thread: i32, credentials: u64, number: u32, granted: bool) {
-        let had = self.threads.entry(thread).or_default();
-        match had.iter().rposition(|one| *one == credentials) {
-            Some(at) => {
-                for borrowed in had.drain(at + 1..) {
-                    if let Some(one) = self.credentials.get_mut(&borrowed) {
-                        one.borrowed = true;
-                    }
-                }
-            }
-            None => {
-                if had.len() == DEPTH {
-                    had.remove(0);
-                }
-                had.push(credentials);
-            }
-        }
-        let one = self.credentials.entry(credentials).or_default();
-        if one.threads.len() < 2 {
-            one.threads.insert(thread);
-        }
+        let one = self.credentials.entry((thread, credentials)).or_default();
         let counts = if granted {
             &mut one.granted
         } else {
@@ -66,27 +53,24 @@ impl Asked {
         *counts.entry(number).or_default() += 1;
     }
 
-    /// Capabilities that were asked for and found, and those that were not, by name.
-    pub(crate) fn counts(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    /// Capabilities that were asked for and found, and those that were not, by name; of a container that has `held`.
+    pub(crate) fn counts(&self, held: &BTreeSet<String>) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
         let (mut granted, mut missing) = (BTreeMap::new(), BTreeMap::new());
         for one in self.credentials.values() {
             for (number, count) in &one.missing {
                 *missing.entry(name(*number)).or_default() += count;
             }
-            if one.is_somebody_elses() {
-                continue;
-            }
+            let is_somebody_elses =
+                one.missing.is_empty() && one.granted.keys().any(|number| !held.contains(&name(*number)));
             for (number, count) in &one.granted {
-                *granted.entry(name(*number)).or_default() += count;
+                let name = name(*number);
+                if !held.contains(&name) || (is_somebody_elses && OF_FILES.contains(&name.as_str())) {
+                    continue;
+                }
+                *granted.entry(name).or_default() += count;
             }
         }
         (granted, missing)
-    }
-}
-
-impl Credentials {
-    fn is_somebody_elses(&self) -> bool {
-        self.missing.is_empty() && (self.borrowed || self.threads.len() > 1)
     }
 }
 
@@ -107,35 +91,62 @@ mod tests {
 
     const CHOWN: u32 = 0;
     const DAC_OVERRIDE: u32 = 1;
+    const SETGID: u32 = 6;
+    const SETUID: u32 = 7;
     const SYS_ADMIN: u32 = 21;
 
-    fn granted(events: &[(i32, u64, u32, bool)]) -> Vec<String> {
+    fn counts(events: &[(i32, u64, u32, bool)]) -> (Vec<String>, Vec<String>) {
+        let held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETGID", "CAP_SETUID"];
         let mut asked = Asked::default();
         for (thread, credentials, number, granted) in events {
             asked.note(*thread, *credentials, *number, *granted);
         }
-        asked.counts().0.into_keys().collect()
+        let (granted, missing) = asked.counts(&held.map(str::to_owned).into());
+        (granted.into_keys().collect(), missing.into_keys().collect())
+    }
+
+    #[test]
+    fn names_of_file_systems_are_capabilities() {
+        let known: Vec<String> = caps::all().into_iter().map(|one| one.to_string()).collect();
+        assert!(OF_FILES.iter().all(|name| known.iter().any(|one| one == name)));
+        assert!(OF_FILES.is_sorted());
     }
 
     #[test]
     fn what_others_were_granted_is_not_the_containers() {
         let own = [(1, 0xa, SYS_ADMIN, false), (1, 0xa, CHOWN, true)];
-        assert_eq!(granted(&own), ["CAP_CHOWN"]);
-        let borrowed = [(1, 0xb, DAC_OVERRIDE, true), (1, 0xa, SYS_ADMIN, false)];
-        assert_eq!(granted(&[own, borrowed].concat()), ["CAP_CHOWN"]);
-        let by_two = [(1, 0xb, DAC_OVERRIDE, true), (2, 0xb, DAC_OVERRIDE, true)];
-        assert_eq!(granted(&by_two), [""; 0]);
+        let others = [
+            (1, 0xb, DAC_OVERRIDE, true),
+            (1, 0xb, SYS_ADMIN, true),
+            (1, 0xb, 63, true),
+        ];
+        let (granted, missing) = counts(&[&own[..], &others].concat());
+        assert_eq!(
+            (granted, missing),
+            (vec!["CAP_CHOWN".to_owned()], vec!["CAP_SYS_ADMIN".to_owned()])
+        );
     }
 
     #[test]
     fn in_doubt_it_is_the_containers() {
-        // New credentials, such as of setuid(2), that have not been asked in vain yet.
-        let changed = [(1, 0xa, SYS_ADMIN, false), (1, 0xb, CHOWN, true)];
-        assert_eq!(granted(&changed), ["CAP_CHOWN"]);
-        // An address that was used again.
-        let again = [(1, 0xb, SYS_ADMIN, false), (1, 0xa, SYS_ADMIN, false)];
-        assert_eq!(granted(&[&changed[..], &again].concat()), ["CAP_CHOWN"]);
-        let number = granted(&[(1, 0xa, 63, true)]);
-        assert_eq!(number, ["capability 63"]);
+        // New credentials after setgid(2), which are asked for one thing alone before setuid(2) replaces them.
+        let changing = [
+            (1, 0xa, SYS_ADMIN, false),
+            (1, 0xb, SETUID, true),
+            (1, 0xa, CHOWN, true),
+        ];
+        assert_eq!(counts(&changing).0, ["CAP_CHOWN", "CAP_SETUID"]);
+        // A name that was somebody else's before, in another thread and in the same one.
+        let before = [(2, 0xa, SYS_ADMIN, true), (1, 0xb, SYS_ADMIN, true)];
+        assert_eq!(
+            counts(&[&before[..], &changing].concat()).0,
+            ["CAP_CHOWN", "CAP_SETUID"]
+        );
+        let same = [
+            (1, 0xa, SYS_ADMIN, true),
+            (1, 0xa, SYS_ADMIN, false),
+            (1, 0xa, SETGID, true),
+        ];
+        assert_eq!(counts(&same).0, ["CAP_SETGID"]);
     }
 }

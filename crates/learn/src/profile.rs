@@ -40,6 +40,51 @@ pub const BASE: &[&str] = &[
     "write",
 ];
 
+/// What runtimes that load the filter before they are through with their own work call after it, on their way to the
+/// program: runc 1.1 and crun 1.8, with and without no_new_privs, and what the Go runtime under runc may call at any time.
+const RUNTIMES: &[&str] = &[
+    "capget",
+    "capset",
+    "chdir",
+    "clone",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "eventfd2",
+    "faccessat2",
+    "fchown",
+    "fcntl",
+    "fstat",
+    "fstatfs",
+    "getcwd",
+    "getdents64",
+    "getpid",
+    "getppid",
+    "gettid",
+    "nanosleep",
+    "newfstatat",
+    "openat",
+    "pipe2",
+    "prctl",
+    "setgid",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "setuid",
+    "sigaltstack",
+    "tgkill",
+];
+
+/// As if the runtimes that have to do so had been seen to make their own calls, with any arguments.
+#[must_use]
+pub fn with_runtimes(seen: &Observations) -> Observations {
+    let mut wide = seen.clone();
+    for name in RUNTIMES {
+        wide.calls.entry((*name).to_owned()).or_default().more = true;
+    }
+    wide
+}
+
 /// Of these the watcher is told nothing. execve is one of [`BASE`], but the first one is where watching begins.
 fn unwatched() -> impl Iterator<Item = &'static str> {
     BASE.iter().copied().filter(|name| *name != "execve")
@@ -602,6 +647,20 @@ mod tests {
         assert_eq!(answer(&portable, "clone3", [0; 6]), Verdict::Errno(38));
         let docker = docker(&portable);
         assert_eq!(docker["syscalls"][0]["includes"], json!({}));
+    }
+
+    #[test]
+    fn other_runtimes_get_what_they_call_and_no_new_namespaces() {
+        let seen = seen(&[("getpid", &[]), ("prctl", &[(0, 15)])]);
+        let wide = with_runtimes(&seen);
+        let portable = portable(&narrow(&default(), &wide, true), &wide);
+        for name in RUNTIMES {
+            assert_eq!(answer(&portable, name, [0; 6]), Verdict::Allow, "{name}");
+        }
+        for (name, args) in [("clone", [0x1000_0011, 0, 0, 0, 0, 0]), ("mkdir", [0; 6])] {
+            assert!(!answer(&portable, name, args).lets_through(), "{name}");
+        }
+        assert!(!seen.calls.contains_key("setuid"));
     }
 
     #[test]

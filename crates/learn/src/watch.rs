@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub struct Subject {
     pub profile: Profile,
     /// All filters in force, the floor among them.
     pub filters: Vec<Program>,
+    /// The container's capabilities: its bounding set.
+    pub held: BTreeSet<String>,
 }
 
 /// A thread that watches.
@@ -76,6 +78,7 @@ impl Watcher {
             executing: false,
             executed: false,
             asked: Asked::default(),
+            held: subject.held,
             seen: Observations::default(),
         };
         let channel = subject.channel;
@@ -126,18 +129,28 @@ struct Watching {
     /// The trace has told of that execve.
     executed: bool,
     asked: Asked,
+    held: BTreeSet<String>,
     seen: Observations,
 }
 
 impl Watching {
-    fn run(mut self, mut channel: UnixStream) -> Result<Seen> {
+    fn run(self, mut channel: UnixStream) -> Result<Seen> {
         let mut number = [0; 4];
         // Ended before it loaded its filters: whoever starts it is told why.
         if channel.read_exact(&mut number).is_err() {
             return Ok(Seen::default());
         }
         let process = process::open(Pid::from_raw(self.pid))?;
-        let listener = process::descriptor_of(process, i32::from_ne_bytes(number))?;
+        self.watch(&process, i32::from_ne_bytes(number), channel)
+            .inspect_err(|_| {
+                // Until execve it holds its listener itself, and would wait for itself for ever; after that it would go on
+                // with calls that fail. If it is gone, so be it.
+                drop(process::signal(&process, libc::SIGKILL));
+            })
+    }
+
+    fn watch(mut self, process: &OwnedFd, number: i32, mut channel: UnixStream) -> Result<Seen> {
+        let listener = process::descriptor_of(process, number)?;
         listener::wake_on_one_processor(&listener);
         // If it is gone by now, the listener says so.
         drop(channel.write_all(b"t"));
@@ -169,7 +182,7 @@ impl Watching {
             }
         }
         self.look();
-        (self.seen.capabilities, self.seen.missing) = self.asked.counts();
+        (self.seen.capabilities, self.seen.missing) = self.asked.counts(&self.held);
         Ok(Seen {
             began: self.executing,
             observations: self.seen,

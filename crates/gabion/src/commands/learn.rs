@@ -30,12 +30,12 @@ use crate::print;
 /// After this long a container that was asked to end is ended.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Run a container, watch what it calls, and write the seccomp profile and the
-/// capabilities that it needs
+/// Run a container, and write the seccomp profile that it needs
 ///
-/// The container is judged and runs as with `gabion run`, under the profile that it has
-/// anyway: what that denies stays denied, and is told. Watching takes time at each system
-/// call. What is written allows what was seen, and never more than the container had:
+/// What it calls is watched, and which capabilities it uses. The container is judged and
+/// runs as with `gabion run`, under the profile that it has anyway: what that denies stays
+/// denied, and is told. Watching takes time at each system call. What is written allows what
+/// was seen, and never more than the container had:
 ///
 ///   seccomp.json       for linux.seccomp of config.json, and `gabion seccomp`
 ///   docker.json        for Docker and podman: --security-opt seccomp=FILE; for nodes of
@@ -74,6 +74,11 @@ pub(crate) struct Options {
     /// Allow ioctl, prctl, socket and personality with the values that were seen alone
     #[arg(long)]
     arguments: bool,
+
+    /// Have docker.json and kubernetes.yaml allow what runc and crun call themselves after
+    /// they have loaded the filter; gabion needs nothing there
+    #[arg(long, verbatim_doc_comment)]
+    any_runtime: bool,
 }
 
 pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
@@ -81,6 +86,12 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         Some(directory) => directory.clone(),
         None => PathBuf::from(format!("{}.learnt", options.id)),
     };
+    if context.is_rootless() {
+        return Err(Failure::error(
+            "learning takes root: the kernel gives nobody else the listener of a container's filter, or its trace. Learn as \
+             root; the profile is good for containers of others as well",
+        ));
+    }
     // Before anything runs: what cannot be written in the end is not worth watching.
     let mut output = Output::prepare(&directory, options.merge)?;
     let (root, id, admission, create) = prepare(&options.id, &options.build, Operation::Run, context)?;
@@ -114,6 +125,13 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
             channel: watcher_end,
             profile: force.profile.clone(),
             filters: force.filters.clone(),
+            held: force
+                .held
+                .get("bounding")
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
         };
         watcher = Some(
             Watcher::start(subject, trace.as_ref())
@@ -136,11 +154,15 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
     let traced = trace.as_ref().is_some_and(Trace::tells_capabilities);
     drop(trace);
     let learnt = (|| {
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(error) => return Err(note_failure(&mut book, &id, error)?),
+        let (ended, seen) = match (ended, seen) {
+            // The container was ended because of it, and that says nothing.
+            (_, Err(error)) => {
+                let error = ContainerError::Other(format!("it could not be watched: {error}"));
+                return Err(note_failure(&mut book, &id, error)?);
+            }
+            (Err(error), Ok(_)) => return Err(note_failure(&mut book, &id, error)?),
+            (Ok(ended), Ok(seen)) => (ended, seen.unwrap_or_default()),
         };
-        let seen = seen?.unwrap_or_default();
         let run = Run {
             began,
             seconds,
@@ -256,7 +278,12 @@ fn write(
     all.merge(observations);
 
     let learnt = profile::narrow(&force.profile, &all, options.arguments);
-    let portable = profile::portable(&learnt, &all);
+    let portable = if options.any_runtime {
+        let wide = profile::with_runtimes(&all);
+        profile::portable(&profile::narrow(&force.profile, &wide, options.arguments), &wide)
+    } else {
+        profile::portable(&learnt, &all)
+    };
     let sets = forms::needed(&force.held, &all);
     let bounding = force.held.get("bounding").cloned().unwrap_or_default();
     let default =
