@@ -9,8 +9,8 @@ then those of shim.py; without it, containerd's shim for runc calls the runtime 
 """
 
 import concurrent.futures
-import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,11 +18,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
 from harness.host import Host, cgroup_value, enter
+from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
 NAMESPACE = "gabion-ctr"
 SOCKET = "/run/containerd/containerd.sock"
-LEDGER = "/var/log/gabion/decisions.jsonl"
 
 suite = Suite("containerd")
 
@@ -133,14 +133,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
         contains(output.err, place)
         equal(self.status(name), None, "task")
         equal([line for line in self.ctr("container", "ls", "-q").splitlines() if line == name], [], "containers")
-        last = self.decisions(name)
+        last = decisions(name)
         equal([line["verdict"] for line in last], ["refused"], "verdicts in the ledger")
         self.nothing_left()
-
-    def decisions(self, name):
-        """The ledger's lines on a container."""
-        with open(LEDGER, encoding="utf-8") as file:
-            return [line for line in map(json.loads, file) if name in json.dumps(line)]
 
     def nothing_left(self):
         """Waits for shims to end, and fails if anything stays."""
@@ -402,8 +397,64 @@ def every_run_is_in_the_ledger(ctr):
     ctr.gabion_only()
     name = ctr.name()
     ctr.run("true", name=name)
-    verdicts = [line["verdict"] for line in ctr.decisions(name)]
+    verdicts = [line["verdict"] for line in decisions(name)]
     equal(verdicts[:1], ["admitted"], "verdicts")
+
+
+@suite.check
+def a_waiver_tolerates_one_value_for_containerd_and_is_recorded(ctr):
+    ctr.gabion_only()
+    rule, options = "CAP-03:NET_ADMIN", ["--cap-add", "CAP_NET_ADMIN"]
+    with policy(waiver(rule, 'engine = "containerd"', 10)):
+        expect_shown(ctr.runtime.path, rule, "(10 days left) for engine containerd", "net team: sets routes")
+        name = ctr.name()
+        output = ctr.run("grep", "CapBnd", "/proc/self/status", options=options, name=name)
+        equal(output.out, "CapBnd:\t00000000a80435fb\n", f"{output}; bounding set with NET_ADMIN")
+        expect_waived(name, rule)
+        # One value, and no other.
+        ctr.refused("CAP-03:SYS_ADMIN", ["--cap-add", "CAP_SYS_ADMIN", *options], "process/capabilities")
+
+
+@suite.check
+def a_waiver_by_bundle_tolerates_that_container_alone(ctr):
+    ctr.gabion_only()
+    name = ctr.name()
+    bundle = f'bundle = "/run/containerd/io.containerd.runtime.v2.task/{NAMESPACE}/{name}"'
+    with policy(waiver("CAP-03:NET_ADMIN", bundle, 0)):
+        expect_shown(ctr.runtime.path, "(applies today for the last time)", f"/{name}")
+        options = ["--cap-add", "CAP_NET_ADMIN"]
+        equal(ctr.run("true", options=options, name=name).status, 0, "exit status")
+        ctr.refused("CAP-03:NET_ADMIN", options, "process/capabilities")
+
+
+@suite.check
+def a_waiver_for_another_engine_and_one_that_expired_do_not_apply(ctr):
+    ctr.gabion_only()
+    options = ["--cap-add", "CAP_NET_ADMIN"]
+    with policy(waiver("CAP-03:NET_ADMIN", 'engine = "docker"', 10)):
+        ctr.refused("CAP-03:NET_ADMIN", options, "process/capabilities")
+    with policy(waiver("CAP-03:NET_ADMIN", 'engine = "containerd"', -3)):
+        expect_shown(ctr.runtime.path, "EXPIRED 3 days ago; does not apply")
+        contains(ctr.run("true", options=options).err, "(the waiver of net team expired on ")
+        ctr.refused("CAP-03:NET_ADMIN", options, "process/capabilities")
+
+
+@suite.check
+def an_audit_finds_what_runs_under_runc(ctr):
+    ctr.gabion_only()
+    runc = shutil.which("runc")
+    if not runc:
+        raise Skip("there is no runc on this host")
+    names = []
+    for options in [["--net-host"], []]:
+        names.append(ctr.name())
+        succeed("ctr", "-n", NAMESPACE, "run", "-d", "--runc-binary", runc, *options, busybox.NAME, names[-1], "sleep",
+                "1000")
+    try:
+        expect_audit(ctr.runtime.path, "containerd", {names[0]: "NS-04"}, [names[1]])
+    finally:
+        for name in names:
+            ctr.remove_killed(name)
 
 
 @suite.check

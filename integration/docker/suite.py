@@ -8,6 +8,7 @@ A word chooses the checks with it in their names. `RUNTIME=runc` runs the contro
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,13 +16,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
 from harness.host import Host, cgroup_value, enter, mount
+from harness.site import LEDGER, decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
 DOCKER = "/usr/bin/docker"
 SOCKET = "/var/run/docker.sock"
 DATA = "/var/lib/docker"
 CGROUP = "gabion-docker"
-LEDGER = "/var/log/gabion/decisions.jsonl"
 DEFAULT_CAPABILITIES = "00000000a80425fb"
 
 suite = Suite("docker")
@@ -44,6 +45,8 @@ class Docker:
             restricted = self.host.path("gabion-restricted")
             os.symlink(self.runtime.path, restricted)
             runtime += ["--add-runtime", f"gabion-restricted={restricted}"]
+            if shutil.which("runc"):
+                runtime += ["--add-runtime", f"plain={shutil.which('runc')}"]
         # In its usual place, where rules know Docker's own files, and yet on the suite's disk.
         os.makedirs(self.host.path("data"))
         mount("--bind", self.host.path("data"), DATA)
@@ -116,13 +119,8 @@ class Docker:
         contains(output.err, place)
         name = output.err.split("gabion refused ", 1)[1].split(":", 1)[0]
         equal(self.docker("ps", "-aq", "--no-trunc", "--filter", f"id={name}"), "", "containers")
-        equal([line["verdict"] for line in self.decisions(name)], ["refused"], "verdicts in the ledger")
+        equal([line["verdict"] for line in decisions(name)], ["refused"], "verdicts in the ledger")
         self.nothing_left()
-
-    def decisions(self, name):
-        """The ledger's lines on a container."""
-        with open(LEDGER, encoding="utf-8") as file:
-            return [line for line in map(json.loads, file) if name in json.dumps(line)]
 
     def nothing_left(self):
         """Waits for shims to end, and fails if anything stays."""
@@ -608,7 +606,7 @@ def every_run_is_in_the_ledger(docker):
     name, long_id = docker.detach("true")
     docker.docker("wait", name)
     docker.docker("rm", name)
-    equal([line["verdict"] for line in docker.decisions(long_id)][:1], ["admitted"], "verdicts")
+    equal([line["verdict"] for line in decisions(long_id)][:1], ["admitted"], "verdicts")
 
 
 @suite.check
@@ -729,6 +727,58 @@ def stats_come_from_the_cgroup(docker):
     line = docker.docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", name)
     docker.docker("rm", "-f", name)
     contains(line, "/ 64MiB 1")
+
+
+@suite.check
+def a_waiver_tolerates_one_value_for_docker_and_is_recorded(docker):
+    docker.gabion_only()
+    rule, options = "CAP-03:NET_ADMIN", ["--cap-add", "NET_ADMIN"]
+    with policy(waiver(rule, 'engine = "docker"', 10)):
+        expect_shown(docker.runtime.path, rule, "(10 days left) for engine docker", "net team: sets routes")
+        name, long_id = docker.detach("sleep", "1000", options=options)
+        with open(f"/proc/{docker.inspect(name, '{{.State.Pid}}')}/status", encoding="utf-8") as file:
+            bounding = next(line.split()[1] for line in file if line.startswith("CapBnd:"))
+        docker.docker("rm", "-f", name)
+        equal(bounding, f"{int(DEFAULT_CAPABILITIES, 16) | 1 << 12:016x}", "bounding set with NET_ADMIN")
+        expect_waived(long_id, rule)
+        # One value, and no other.
+        docker.refused("CAP-03:SYS_ADMIN", ["--cap-add", "SYS_ADMIN", *options], "process/capabilities")
+
+
+@suite.check
+def a_waiver_by_bundle_tolerates_those_of_docker(docker):
+    docker.gabion_only()
+    bundles = 'bundle = "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/*"'
+    with policy(waiver("NS-02", bundles, 0)):
+        expect_shown(docker.runtime.path, "(applies today for the last time)", "/moby/*")
+        equal(docker.run("true", options=["--pid", "host"]).status, 0, "exit status")
+
+
+@suite.check
+def a_waiver_for_another_engine_and_one_that_expired_do_not_apply(docker):
+    docker.gabion_only()
+    options = ["--cap-add", "NET_ADMIN"]
+    with policy(waiver("CAP-03:NET_ADMIN", 'engine = "podman"', 10)):
+        docker.refused("CAP-03:NET_ADMIN", options, "process/capabilities")
+    with policy(waiver("CAP-03:NET_ADMIN", 'engine = "docker"', -3)):
+        expect_shown(docker.runtime.path, "EXPIRED 3 days ago; does not apply")
+        contains(docker.run("true", options=options).err, "(the waiver of net team expired on ")
+        docker.refused("CAP-03:NET_ADMIN", options, "process/capabilities")
+
+
+@suite.check
+def an_audit_finds_what_runs_under_runc(docker):
+    docker.gabion_only()
+    if not shutil.which("runc"):
+        raise Skip("there is no runc on this host")
+    plain = ["--runtime", "plain"]
+    names, ids = zip(*(docker.detach("sleep", "1000", options=[*plain, *options]) for options in
+                       [["--pid", "host"], ["-v", f"{SOCKET}:/socket"], []]))
+    try:
+        expect_audit(docker.runtime.path, "docker", {ids[0]: "NS-02", ids[1]: f"MNT-02:{os.path.realpath(SOCKET)}"},
+                     [ids[2]])
+    finally:
+        docker.docker("rm", "-f", *names)
 
 
 @suite.check

@@ -6,9 +6,8 @@
 A word chooses the checks with it in their names. `RUNTIME=runc` runs the control, see harness/checks.py.
 """
 
-import contextlib
-import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -16,13 +15,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
 from harness.host import Host, cgroup_value, enter, mount
+from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
 PODMAN = "/usr/bin/podman"
 BUILDAH = "/usr/bin/buildah"
 STORAGE = "/var/lib/containers"
 CGROUP = "gabion-podman"
-LEDGER = "/var/log/gabion/decisions.jsonl"
 # podman 4's own default: Docker's without AUDIT_WRITE, MKNOD and NET_RAW.
 DEFAULT_CAPABILITIES = "00000000800405fb"
 # The ids that --userns=auto gives away; podman looks for a user of this name in /etc/subuid.
@@ -148,28 +147,14 @@ class Podman:
         contains(output.err, rule)
         contains(output.err, place)
         name = output.err.split("gabion refused ", 1)[1].split(":", 1)[0]
-        equal([line["verdict"] for line in self.decisions(name)], ["refused"], "verdicts in the ledger")
+        equal([line["verdict"] for line in decisions(name)], ["refused"], "verdicts in the ledger")
         self.podman("rm", "-f", "-a", "-t", "0")
         self.nothing_left()
-
-    def decisions(self, name):
-        """The ledger's lines on a container."""
-        with open(LEDGER, encoding="utf-8") as file:
-            return [line for line in map(json.loads, file) if name in json.dumps(line)]
 
     def nothing_left(self):
         """Waits for conmon to end, and fails if anything stays."""
         until(lambda: not self.host.processes(), "the end of conmon")
         self.host.expect_nothing_left(["/run/gabion", "/run/runc"], [STORAGE + "/storage/overlay/"])
-
-    @contextlib.contextmanager
-    def policy(self, text):
-        """A site's policy for a while."""
-        self.write("/etc/gabion/policy.toml", text)
-        try:
-            yield
-        finally:
-            os.remove("/etc/gabion/policy.toml")
 
     def gabion_only(self):
         if not self.runtime.is_gabion:
@@ -588,17 +573,17 @@ def a_build_runs_its_commands(podman):
     podman.write(os.path.join(context, "Dockerfile"),
                  f"FROM {busybox.NAME}\nRUN grep Seccomp: /proc/self/status >/made\nUSER app\n"
                  "CMD [\"sh\", \"-c\", \"cat /made; id -un\"]\n")
-    with podman.policy(BUILD_POLICY):
+    with policy(BUILD_POLICY):
         podman.podman("build", "-q", "--no-cache", "--isolation", "oci", "--network", "none", "-t", "built:1", context)
     equal(podman.podman("run", "--rm", *podman.options([]), "built:1"), "Seccomp:\t2\napp")
     podman.podman("rmi", "built:1")
     if podman.runtime.is_gabion:
-        equal([line["verdict"] for line in podman.decisions("buildah-buildah")][:1], ["admitted"], "verdicts")
+        equal([line["verdict"] for line in decisions("buildah-buildah")][:1], ["admitted"], "verdicts")
 
 
 @suite.check
 def a_failing_build_has_its_status(podman):
-    with podman.policy(BUILD_POLICY):
+    with policy(BUILD_POLICY):
         output = run(PODMAN, "build", "-q", "--no-cache", "--isolation", "oci", "--network", "none", "-f", "-",
                      podman.host.path("context"), stdin=f"FROM {busybox.NAME}\nRUN exit 9\n")
     equal(output.status, 9, f"{output}; exit status")
@@ -622,7 +607,7 @@ def buildah_runs_a_command_and_commits(podman):
     runtime = ["--runtime", podman.runtime.path, "--isolation", "oci", "--network", "none"]
     container = succeed(BUILDAH, "from", busybox.NAME)
     try:
-        with podman.policy(BUILD_POLICY):
+        with policy(BUILD_POLICY):
             equal(succeed(BUILDAH, "run", *runtime, container, "sh", "-c", "echo run >/made; id -u"), "0")
             equal(run(BUILDAH, "run", *runtime, container, "sh", "-c", "exit 7").status, 7, "exit status")
         succeed(BUILDAH, "commit", "-q", container, "built:2")
@@ -726,7 +711,7 @@ def every_run_is_in_the_ledger(podman):
     name, long_id = podman.detach("true")
     podman.podman("wait", name)
     podman.podman("rm", name)
-    equal([line["verdict"] for line in podman.decisions(long_id)][:1], ["admitted"], "verdicts")
+    equal([line["verdict"] for line in decisions(long_id)][:1], ["admitted"], "verdicts")
 
 
 @suite.check
@@ -844,6 +829,51 @@ def stats_come_from_the_cgroup(podman):
     finally:
         podman.remove(name)
     contains(line, "/ 67.11MB 1")
+
+
+@suite.check
+def a_waiver_tolerates_one_value_for_podman_and_is_recorded(podman):
+    podman.gabion_only()
+    rule, options = "CAP-03:NET_ADMIN", ["--cap-add", "NET_ADMIN"]
+    with policy(waiver(rule, 'engine = "podman"', 10)):
+        expect_shown(podman.runtime.path, rule, "(10 days left) for engine podman", "net team: sets routes")
+        name, long_id = podman.detach("sleep", "1000", options=options)
+        podman.remove(name)
+        expect_waived(long_id, rule)
+        # One value, and no other.
+        podman.refused("CAP-03:SYS_ADMIN", ["--cap-add", "SYS_ADMIN", *options], "process/capabilities")
+    with policy(waiver(rule, 'engine = "docker"', 10)):
+        podman.refused(rule, options, "process/capabilities")
+    with policy(waiver(rule, 'engine = "podman"', -3)):
+        expect_shown(podman.runtime.path, "EXPIRED 3 days ago; does not apply")
+        contains(podman.run("true", options=options).err, "(the waiver of net team expired on ")
+
+
+@suite.check
+def refused_an_overlay_over_the_host(podman):
+    podman.gabion_only()
+    output = run(PODMAN, "run", "--rm", *podman.options([]), "--rootfs", "/:O", "true")
+    contains(output.err, "gabion refused ")
+    contains(output.err, "ROOT-02")
+    podman.podman("rm", "-f", "-a", "-t", "0")
+    podman.refused("MNT-01", ["-v", "/etc:/data:O"], "config.json#/mounts/")
+
+
+@suite.check
+def an_audit_finds_what_runs_under_runc(podman):
+    podman.gabion_only()
+    runc = shutil.which("runc")
+    if not runc:
+        raise Skip("there is no runc on this host")
+    names, ids = [], []
+    for options in [["--pid", "host"], []]:
+        names.append(podman.name())
+        ids.append(podman.podman("--runtime", runc, "run", "-d", "--name", names[-1], *podman.options(options),
+                                 busybox.NAME, "sleep", "1000"))
+    try:
+        expect_audit(podman.runtime.path, "podman", {ids[0]: "NS-02"}, [ids[1]])
+    finally:
+        podman.remove(*names)
 
 
 @suite.check
