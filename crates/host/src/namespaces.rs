@@ -104,7 +104,12 @@ pub(crate) fn look(entry: &Namespace) -> (Fact<NamespaceFact>, Option<OwnedFd>) 
     };
     match gabion_sys::namespace::kind(&namespace) {
         Ok(kind) if kind == wanted => {}
-        Ok(kind) => return not_one(&format!("is a {} namespace", kind.spec_name())),
+        Ok(kind) => {
+            return not_one(&format!(
+                "is {}",
+                gabion_baseline::rules::namespaces::one(kind.spec_name())
+            ));
+        }
         Err(error) => return (Fact::Unknown(format!("{path:?}: {error}")), None),
     }
     let identity = found.meta.identity;
@@ -344,7 +349,7 @@ mod tests {
     fn what_is_no_namespace_of_the_wanted_kind_is_named() {
         assert_eq!(
             not_one("network", "/proc/self/ns/ipc"),
-            "\"/proc/self/ns/ipc\" is a ipc namespace"
+            "\"/proc/self/ns/ipc\" is an ipc namespace"
         );
         assert_eq!(not_one("pid", "/etc/passwd"), "\"/etc/passwd\" is no namespace");
         assert_eq!(

@@ -667,7 +667,7 @@ fn as_they_say(case: &Case<'_>, violations: &mut Violations) {
                 violations.report(
                     entry_path(index),
                     format!("{path:?} is no {} namespace: {what}", entry.kind),
-                    format!("a path that leads to a {} namespace", entry.kind),
+                    format!("a path that leads to {}", one(&entry.kind)),
                 );
             }
             Some(Fact::Unknown(why)) => {
@@ -833,6 +833,12 @@ fn offsets(case: &Case<'_>, violations: &mut Violations) {
             "an entry {\"type\": \"time\"} without a path in linux.namespaces, or no offsets",
         );
     }
+}
+
+/// A namespace of a kind, with its article.
+pub fn one(kind: &str) -> String {
+    let article = if kind.starts_with('i') { "an" } else { "a" };
+    format!("{article} {kind} namespace")
 }
 
 #[cfg(test)]

@@ -13,10 +13,15 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}\
 .sum{font-size:1.1rem}.bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;\
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{background:var(--soft)}\
-th,td .bad{overflow-wrap:normal;white-space:nowrap}td:first-child{min-width:8rem}th.n,td.n{text-align:right;white-space:nowrap}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
+th,td .bad{overflow-wrap:normal;white-space:nowrap}td:first-child{min-width:5rem}th.n,td.n{text-align:right;white-space:nowrap}\
+code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}\
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}\
 summary{cursor:pointer;overflow-wrap:anywhere}.note{opacity:.75}\
-@media print{body{margin:0;max-width:none;font-size:11pt}details,tr{break-inside:avoid}}";
+@media(max-width:45rem){body{margin:1rem auto}th,td{padding:.3rem .4rem}\
+.found tr:first-child{display:none}.found,.found tbody,.found tr,.found td{display:block;width:auto}\
+.found td{border:0;padding:.1rem 0}.found tr{border-bottom:1px solid var(--line);padding:.4rem 0}}\
+@media print{:root{--bad:#b3261e;--good:#1b6e3c}body{margin:0;max-width:none;font-size:9.5pt}tr{break-inside:avoid}\
+h2,summary,details>p{break-after:avoid}th,td{padding:.2rem .4rem}}";
 
 pub(crate) fn page(audit: &Audit) -> String {
     let (all, refused) = (audit.containers.len(), audit.refused());
@@ -31,7 +36,7 @@ pub(crate) fn page(audit: &Audit) -> String {
         all - refused,
         counted = super::containers(all),
         host = escape(&audit.host),
-        time = escape(&audit.time),
+        time = escape(&minute(&audit.time)),
         profile = escape(audit.profile),
     );
     let by_rule = audit.by_rule();
@@ -96,7 +101,7 @@ fn one(out: &mut String, container: &Audited) {
 }
 
 fn table<'a>(out: &mut String, findings: impl Iterator<Item = &'a Finding>) {
-    out.push_str("<table><tr><th>Rule<th>What happens<th>Found<th>Accepted</tr>\n");
+    out.push_str("<table class=\"found\"><tr><th>Rule<th>What happens<th>Found<th>Accepted</tr>\n");
     for finding in findings {
         let what = match finding.action {
             Action::Deny => "<span class=\"bad\">refused</span>",
@@ -115,6 +120,14 @@ fn table<'a>(out: &mut String, findings: impl Iterator<Item = &'a Finding>) {
         ));
     }
     out.push_str("</table>\n");
+}
+
+/// A time as people write it: the day and the minute.
+fn minute(rfc3339: &str) -> String {
+    match (rfc3339.get(..10), rfc3339.get(11..16)) {
+        (Some(day), Some(minute)) if rfc3339.ends_with('Z') => format!("{day}, {minute} UTC"),
+        _ => rfc3339.to_owned(),
+    }
 }
 
 /// Text as text, whatever it holds: no markup, no attribute's end, and no character that reorders or hides others.
@@ -149,6 +162,10 @@ mod tests {
         for from_elsewhere in ["http:", "https:", "src=", "href=", "url(", "@import"] {
             assert!(!page.contains(from_elsewhere), "{from_elsewhere}");
         }
+        assert!(
+            page.contains("<p class=\"note\">2026-11-26, 12:00 UTC, judged by the profile"),
+            "{page}"
+        );
         assert!(page.contains("3 containers: <span class=\"bad\">2 would be refused</span>"));
     }
 }
