@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::{Args, ValueEnum};
 use gabion_baseline::report::Style;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -13,6 +14,33 @@ use crate::failure::Failure;
 
 /// Lines of prose that are longer than this are hard to read, however wide the terminal.
 const MAX_WIDTH: usize = 110;
+
+/// `--format`, of commands whose answer is for a person or for a program.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Format {
+    /// Print text or json
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: TextOrJson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TextOrJson {
+    Text,
+    Json,
+}
+
+impl Format {
+    /// The answer is for a program.
+    pub(crate) fn is_json(self) -> bool {
+        self.format == TextOrJson::Json
+    }
+}
 
 /// Prints to standard output. A reader that went away (`gabion explain | head`) is no failure.
 pub(crate) fn out(text: &str) -> Result<ExitCode, Failure> {

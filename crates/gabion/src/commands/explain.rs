@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use gabion_baseline::nearest::nearest;
 use gabion_baseline::profile::Level;
 use gabion_baseline::report::wrap;
@@ -11,7 +11,7 @@ use gabion_baseline::{Profile, Rule};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::print;
+use crate::print::{self, Format};
 
 /// Say what a rule means, what it stops and how to satisfy it
 ///
@@ -24,34 +24,21 @@ pub(crate) struct Options {
     #[arg(value_name = "RULE")]
     rule: Option<String>,
 
-    /// Print text or json
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_possible_values = true
-    )]
+    #[command(flatten)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let Some(id) = &options.rule else {
-        return match options.format {
-            Format::Text => print::out(&list(print::prose_width())),
-            Format::Json => print::json(&json!({"version": 1, "rules": everything()})),
+        return match options.format.is_json() {
+            false => print::out(&list(print::prose_width())),
+            true => print::json(&json!({"version": 1, "rules": everything()})),
         };
     };
     let rule = rules::find(id).ok_or_else(|| unknown(id))?;
-    match options.format {
-        Format::Text => print::out(&page(rule, print::prose_width())),
-        Format::Json => print::json(&json!({"version": 1, "rules": [entry(topic(rule), rule)]})),
+    match options.format.is_json() {
+        false => print::out(&page(rule, print::prose_width())),
+        true => print::json(&json!({"version": 1, "rules": [entry(topic(rule), rule)]})),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use gabion_baseline::facts::Engine;
 use gabion_baseline::policy_file::Site;
 use gabion_baseline::profile::Level;
@@ -15,9 +15,9 @@ use crate::commands::policy_test;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::policy::{self, ChosenBy, places};
-use crate::print;
+use crate::print::{self, Format};
 
-/// Show the policy in force
+/// Show, check and test a site's policy
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -48,21 +48,8 @@ struct Check {
 /// What the site made weaker than the profile has it is marked.
 #[derive(Debug, Args)]
 struct Show {
-    /// Print text or json
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_possible_values = true
-    )]
+    #[command(flatten)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
@@ -72,9 +59,9 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         PolicyCommand::Test(options) => return policy_test::run(options, context),
     };
     let (site, by) = context.site()?;
-    match show.format {
-        Format::Json => print::json(&json(&site, by)),
-        Format::Text => {
+    match show.format.is_json() {
+        true => print::json(&json(&site, by)),
+        false => {
             let (file, drop_ins) = places(context.globals().policy.as_deref());
             let read = format!("{} and {}/*.toml", file.display(), drop_ins.display());
             print::out(&text(&site, by, &read))

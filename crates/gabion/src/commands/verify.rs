@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use gabion_container::{ContainerError, ContainerId, StateRoot, View};
 use gabion_descent::outside::{Check, Outcome};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::print;
+use crate::print::{self, Format};
 
 /// Hold running containers against what was judged
 ///
@@ -31,21 +31,8 @@ pub(crate) struct Options {
     #[arg(short, long)]
     all: bool,
 
-    /// Print text or json
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_possible_values = true
-    )]
+    #[command(flatten)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
@@ -65,9 +52,9 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         }
     }
     let drifted = views.iter().any(|view| view.drift().next().is_some());
-    match options.format {
-        Format::Text => drop(print::out(&text(&views, &errors))?),
-        Format::Json => drop(print::json(&value(&views, &errors))?),
+    match options.format.is_json() {
+        false => drop(print::out(&text(&views, &errors))?),
+        true => drop(print::json(&value(&views, &errors))?),
     }
     Ok(if !errors.is_empty() {
         ExitCode::FAILURE
