@@ -121,7 +121,8 @@ static RES_04: Rule = Rule {
     title: "unified resources are plain files of controllers",
     meaning: "A key of linux.resources.unified is not controller.file, is a file of the cgroup core \
               (cgroup.*), or its value has a control character; or its value loosens pids.limit, \
-              memory.limit or cpu.quota of the same configuration.",
+              memory.limit or cpu.quota of the same configuration. Or a pageSize of hugepageLimits is no \
+              number with KB, MB or GB: it becomes a part of a file's name as well.",
     why: "The runtime writes these files as root. A key with a slash leaves the container's cgroup, \
           cgroup.procs moves processes, and the last writer of one limit wins: one that says less than the \
           other hides behind it.",
@@ -129,7 +130,10 @@ static RES_04: Rule = Rule {
         "writing outside the container's cgroup",
         "a limit undone by a second one",
     ],
-    fields: &["/linux/resources/unified/*"],
+    fields: &[
+        "/linux/resources/unified/*",
+        "/linux/resources/hugepageLimits/*/pageSize",
+    ],
     levels: Levels::new(Level::Off, Level::Deny, Level::Deny),
     hardening: "",
     remedies: Remedies {
@@ -358,6 +362,18 @@ fn cpu(case: &Case<'_>, violations: &mut Violations) {
 
 fn unified(case: &Case<'_>, violations: &mut Violations) {
     let Some(resources) = resources(case) else { return };
+    for (index, limit) in resources.hugepage_limits.items().iter().enumerate() {
+        let size = &limit.page_size;
+        if !is_page_size(size) {
+            violations.report(
+                Pointer::at("/linux/resources/hugepageLimits")
+                    .index(index)
+                    .key("pageSize"),
+                format!("{size:?} is no size of a page"),
+                "a number with KB, MB or GB, such as \"2MB\"",
+            );
+        }
+    }
     for (key, value) in resources.unified.value().into_iter().flatten() {
         let place = Pointer::at("/linux/resources/unified").key(key);
         if let Some(what) = crooked(key) {
@@ -384,6 +400,14 @@ fn unified(case: &Case<'_>, violations: &mut Violations) {
                 .sub_key(key.as_str());
         }
     }
+}
+
+/// `<size><unit-prefix>B` (config-linux.md, "Huge page limits").
+fn is_page_size(text: &str) -> bool {
+    ["KB", "MB", "GB"]
+        .iter()
+        .filter_map(|unit| text.strip_suffix(unit))
+        .any(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What is wrong with a key of `linux.resources.unified`, as the end of a sentence.
@@ -623,6 +647,21 @@ mod tests {
 
     fn restricted() -> Table {
         Table::of(Profile::Restricted)
+    }
+
+    #[test]
+    fn the_size_of_a_page_is_no_path() {
+        let verdicts = |size: &str| {
+            let limits = json!([{"pageSize": "2MB", "limit": 1}, {"pageSize": size, "limit": 1}]);
+            restricted().verdicts("RES-04", &with("/linux/resources/hugepageLimits", limits))
+        };
+        let deny = ["deny RES-04 /linux/resources/hugepageLimits/1/pageSize"];
+        for size in ["2MB/../../x", "../x", "MB", "", "2mb", "2", "2 MB", "2MB\n"] {
+            assert_eq!(verdicts(size), deny, "{size:?}");
+        }
+        for size in ["2MB", "1GB", "64KB"] {
+            assert_eq!(verdicts(size), [""; 0], "{size:?}");
+        }
     }
 
     #[test]
