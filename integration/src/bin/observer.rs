@@ -124,9 +124,18 @@ fn stat(path: &str) -> Value {
 /// Calls that a container has no need of, and the kernel's answers; `null` if one went through.
 fn calls() -> BTreeMap<&'static str, Option<String>> {
     const NEW_USER: u64 = 0x1000_0000;
-    let table: [(&str, i64, [u64; 6]); 7] = [
+    let table: [(&str, i64, [u64; 6]); 16] = [
         ("socket(AF_ALG)", libc::SYS_socket, [38, 5, 0, 0, 0, 0]),
         ("socket(AF_VSOCK)", libc::SYS_socket, [40, 1, 0, 0, 0, 0]),
+        ("socket(AF_RXRPC)", libc::SYS_socket, [33, 2, 0, 0, 0, 0]),
+        ("socket(AF_KEY)", libc::SYS_socket, [15, 3, 2, 0, 0, 0]),
+        ("socket(AF_PACKET)", libc::SYS_socket, [17, 3, 0, 0, 0, 0]),
+        (
+            "socket(NETLINK_NETFILTER)",
+            libc::SYS_socket,
+            [16, 3, 12, 0, 0, 0],
+        ),
+        ("socket(NETLINK_XFRM)", libc::SYS_socket, [16, 3, 6, 0, 0, 0]),
         (
             "unshare(CLONE_NEWUSER)",
             libc::SYS_unshare,
@@ -135,6 +144,10 @@ fn calls() -> BTreeMap<&'static str, Option<String>> {
         ("io_uring_setup", libc::SYS_io_uring_setup, [0; 6]),
         ("bpf", libc::SYS_bpf, [0; 6]),
         ("userfaultfd", libc::SYS_userfaultfd, [0; 6]),
+        ("perf_event_open", libc::SYS_perf_event_open, [0; 6]),
+        ("keyctl", libc::SYS_keyctl, [0; 6]),
+        ("add_key", libc::SYS_add_key, [0; 6]),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, [0; 6]),
         ("kexec_load", libc::SYS_kexec_load, [0; 6]),
     ];
     table
