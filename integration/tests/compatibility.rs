@@ -107,6 +107,23 @@ fn a_kernel_parameter_that_is_not_there_is_named() {
     container.assert_gone();
 }
 
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    container.config["linux"]["netDevices"] = json!({"conformance0": {}});
+    let answer = container.create();
+    assert!(
+        answer.status == 1
+            && answer
+                .stderr
+                .contains("this host has no interface \"conformance0\""),
+        "{answer:?}"
+    );
+    container.assert_gone();
+}
+
 fn by_privileged(container: &mut Container<'_>) {
     container.arguments = vec!["--profile".into(), "privileged".into()];
 }
@@ -236,6 +253,11 @@ fn an_image_without_a_mount_at_dev_keeps_its_own_nodes() {
 fn a_source_that_root_of_the_user_namespace_cannot_reach_is_mounted_as_it_was_judged() {
     let site = Site::new();
     let mut container = site.container();
+    // Its cgroup is gabion's to choose, too.
+    container.config["linux"]
+        .as_object_mut()
+        .unwrap()
+        .remove("cgroupsPath");
     let mapping = json!([{"containerID": 0, "hostID": 1_000_000, "size": 65536}]);
     container.config["linux"]["uidMappings"] = mapping.clone();
     container.config["linux"]["gidMappings"] = mapping;
@@ -266,4 +288,72 @@ fn a_source_that_root_of_the_user_namespace_cannot_reach_is_mounted_as_it_was_ju
     container.wait_for("tmp/written", "no");
     assert_eq!(container.file("tmp/seen"), "reached");
     site.gabion(&["verify", &container.id]).ok();
+}
+
+#[test]
+fn a_bundle_without_capabilities_does_not_have_them_all() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["process"]
+        .as_object_mut()
+        .unwrap()
+        .remove("capabilities");
+    container.script("grep Cap /proc/self/status > /tmp/capabilities");
+    container.run().ok();
+    let seen = container.file("tmp/capabilities");
+    let set = |name: &str| {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // Those of an ordinary container, as Docker has them.
+    for name in ["CapBnd:", "CapPrm:", "CapEff:"] {
+        assert_eq!(set(name) & !0xa804_25fb, 0, "{name} {seen}");
+    }
+    assert_eq!((set("CapInh:"), set("CapAmb:")), (0, 0));
+}
+
+#[test]
+fn a_label_that_nobody_would_enforce_is_an_error() {
+    let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let labels = [
+        ("apparmor", "apparmorProfile", "docker-default"),
+        (
+            "selinux",
+            "selinuxLabel",
+            "system_u:system_r:container_t:s0:c1,c2",
+        ),
+    ];
+    // What is active is verified instead (V-06), and has tests where it is.
+    let inactive = labels
+        .iter()
+        .filter(|(module, ..)| !active.split(',').any(|name| name == *module));
+    let site = Site::new();
+    let mut tried = 0;
+    for (_, property, label) in inactive {
+        let mut container = site.container();
+        container.config["process"][property] = json!(label);
+        let answer = container.create();
+        assert!(
+            answer.status == 1 && answer.stderr.contains("is not active on this host"),
+            "{answer:?}"
+        );
+        container.assert_gone();
+        tried += 1;
+    }
+    assert!(tried > 0, "no kernel has both of them active");
+}
+
+#[test]
+fn a_signal_that_ends_nothing_leaves_a_created_container_to_be_started() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("exec sleep 600");
+    container.create().ok();
+    for signal in ["0", "CONT", "TERM", "USR1"] {
+        container.kill(signal).ok();
+        assert_eq!(container.state()["status"], "created", "{signal}");
+    }
+    container.start().ok();
+    container.wait_for("tmp/ran", "ran");
+    assert_eq!(container.state()["status"], "running");
 }

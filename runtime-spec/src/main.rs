@@ -33,9 +33,32 @@ fn main() -> ExitCode {
     }
 }
 
+const HELP: &str = "\
+Puts a runtime to the demands of the OCI runtime-spec, a clause at a time. As root.
+
+Usage: gabion-conformance [OPTIONS] [FILTER]...
+
+Arguments:
+  [FILTER]...  Only clauses whose id has one of these in it, such as config.md#mounts
+
+Options:
+      --list           Print the clauses, and run nothing
+      --known FILE     What the runtime is known not to do: a clause, an environment and a reason a line. It is an error
+                       if one of them passes
+      --format FORMAT  text or markdown [default: text]
+      --jobs N         How many clauses are tried at once
+  -h, --help           Print help
+
+Environment:
+  RUNTIME              The runtime's binary [default: the gabion beside this program]
+  RUNTIME_ARGS         Its global arguments, such as \"--profile privileged\"
+
+The status is 0 if every result was expected, 1 if one was not, 2 if nothing could be run.";
+
 /// What the command line asks for.
 #[derive(Default)]
 struct Wish {
+    help: bool,
     list: bool,
     markdown: bool,
     known: Known,
@@ -49,6 +72,7 @@ fn wish() -> Result<Wish, String> {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
+            "-h" | "--help" => wish.help = true,
             "--list" => wish.list = true,
             "--format" => match value()?.as_str() {
                 "markdown" => wish.markdown = true,
@@ -74,6 +98,10 @@ fn wish() -> Result<Wish, String> {
 
 fn run() -> Result<bool, String> {
     let wish = wish()?;
+    if wish.help {
+        say(HELP)?;
+        return Ok(true);
+    }
     let all = clauses::all();
     if let Some(stranger) = wish
         .known

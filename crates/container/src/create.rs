@@ -381,6 +381,11 @@ fn clearer(text: String, document: &serde_json::Value) -> String {
     {
         return format!("config.json#/linux/sysctl: this kernel has no {name:?}: {text}");
     }
+    if text.contains("dev_change_net_namespace")
+        && let Some(name) = unknown_interface(document)
+    {
+        return format!("config.json#/linux/netDevices: this host has no interface {name:?}: {text}");
+    }
     match serde_json::from_value::<libcontainer::oci_spec::runtime::Spec>(document.clone()) {
         Ok(_) => text,
         Err(error) => format!("config.json: {error}"),
@@ -393,6 +398,15 @@ fn unknown_parameter(document: &serde_json::Value) -> Option<&String> {
     let parameters = document.get("linux")?.get("sysctl")?.as_object()?;
     let is_here = |name: &str| Path::new("/proc/sys").join(name.replace('.', "/")).exists();
     let mut missing = parameters.keys().filter(|name| !is_here(name));
+    missing.next()
+}
+
+/// A network interface that is to be moved and is not there.
+fn unknown_interface(document: &serde_json::Value) -> Option<&String> {
+    let interfaces = document.get("linux")?.get("netDevices")?.as_object()?;
+    let mut missing = interfaces
+        .keys()
+        .filter(|name| !Path::new("/sys/class/net").join(name).exists());
     missing.next()
 }
 
