@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
 
-use gabion_integration::{Container, Site, edit_array};
+use gabion_integration::{Container, Site, edit_array, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -356,4 +357,37 @@ fn a_signal_that_ends_nothing_leaves_a_created_container_to_be_started() {
     container.start().ok();
     container.wait_for("tmp/ran", "ran");
     assert_eq!(container.state()["status"], "running");
+}
+
+#[test]
+fn a_user_namespace_that_denies_groups_can_be_joined_and_none_come_along() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    // It maps root to root, and denies setgroups(2).
+    let mut holder = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sleep", "600"])
+        .spawn()
+        .unwrap();
+    let of_holder = format!("/proc/{}", holder.id());
+    assert!(wait_until(|| {
+        fs::read_to_string(format!("{of_holder}/setgroups")).is_ok_and(|text| text.trim() == "deny")
+    }));
+    edit_array(&mut container.config, "/linux/namespaces", |list| {
+        list.push(json!({"type": "user", "path": format!("{of_holder}/ns/user")}));
+    });
+    container.script("grep Groups: /proc/self/status > /tmp/groups; exec sleep 600");
+    // The caller has groups.
+    container.caller = ["setpriv", "--groups", "0,7,8"].map(OsString::from).to_vec();
+    start(&container);
+    container.wait_for("tmp/groups", "Groups:");
+    assert_eq!(container.file("tmp/groups").trim(), "Groups:");
+    assert_eq!(
+        printed(&container, &[], "grep Groups: /proc/self/status").trim(),
+        "Groups:"
+    );
+    let refused = site.gabion(&["exec", "-g", "7", &container.id, "true"]);
+    assert_eq!(refused.status, 255, "{refused:?}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
 }

@@ -154,6 +154,10 @@ fn inside(
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| format!("prctl(PR_SET_PDEATHSIG): {errno}"))?;
     nix::unistd::chdir("/").map_err(|errno| format!("chdir(/): {errno}"))?;
+    // Outside of any user namespace that might deny it. An ordinary user keeps theirs (see the module `rootless`).
+    if nix::unistd::geteuid().is_root() {
+        nix::unistd::setgroups(&[]).map_err(|errno| format!("setgroups([]): {errno}"))?;
+    }
     if let Some(rootless) = &building.rootless {
         rootless.enter()?;
     }

@@ -429,6 +429,10 @@ fn join(
     if !is_in_cgroup {
         places.join()?;
     }
+    // Also before: the container's user namespace may deny it.
+    if nix::unistd::geteuid().is_root() {
+        nix::unistd::setgroups(&[]).map_err(ContainerError::call("setgroups([])"))?;
+    }
     setns(init, namespaces.flags).map_err(ContainerError::call(format!(
         "setns(init, {:?})",
         namespaces.flags
