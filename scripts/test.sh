@@ -83,8 +83,8 @@ part conformance-cgroup2 in_cgroup2 scripts/conformance.sh
 part kubernetes-manifests python3 -B integration/kubernetes/check.py
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi
 # What takes systemd, cgroup version 2 with its controllers, or AppArmor: in a machine that has them.
-part vm env GABION="$GABION" integration/vm/suite.sh --timeout 840 \
-    systemd apparmor limits limits+systemd verify+systemd conformance conformance+systemd
+part vm env GABION="$GABION" integration/vm/suite.sh --timeout 900 \
+    systemd apparmor limits limits+systemd conformance+systemd
 part demo scripts/demo.sh
 
 echo

@@ -207,11 +207,10 @@ fn v_14_a_limit_that_was_lifted_later_is_named() {
     }
     assert_drift(
         &|container| {
-            let version1 = format!("/sys/fs/cgroup/pids/{}/pids.max", container.id);
-            let version2 = format!("/sys/fs/cgroup/{}/pids.max", container.id);
-            fs::write(&version1, "max")
-                .or_else(|_| fs::write(version2, "max"))
-                .unwrap();
+            let cgroups = gabion_integration::cgroups(&container.id);
+            let mut files = cgroups.iter().map(|cgroup| cgroup.join("pids.max"));
+            let limit = files.find(|file| file.exists()).unwrap();
+            fs::write(limit, "max").unwrap();
         },
         &["V-14"],
         "/linux/resources/pids/limit is 64, and the cgroup's is max",
