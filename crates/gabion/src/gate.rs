@@ -4,6 +4,7 @@
 //! decision could not be recorded, none is made.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use gabion_baseline::facts::{CallerFact, Fact, FactKind, LsmFact, RootfsFact};
@@ -317,9 +318,17 @@ pub(crate) fn judge_bundle(
     let mut wanted = wanted_facts(&policy, operation);
     // Whatever the rules ask for: building joins what was looked at, and asks the module that is there.
     wanted.extend([FactKind::Namespaces, FactKind::Lsm]);
+    let begun = Instant::now();
     let collected = gabion_host::collect(allegation.config(), &file.path, &wanted, &host);
+    let facts = begun.elapsed();
     demand_rootfs(&collected.facts, "")?;
     let judgement = judge(&allegation, &collected.facts, &policy, operation).map_err(our_bug)?;
+    let both = begun.elapsed();
+    tracing::debug!(
+        microseconds = both.as_micros(),
+        facts = facts.as_micros(),
+        "the bundle is judged"
+    );
     Ok(Judged {
         judgement,
         profile: policy.profile.name(),
