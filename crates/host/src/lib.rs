@@ -132,7 +132,11 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             .value()
             .map_or(&[][..], |linux| linux.namespaces.items());
         (facts.namespaces, held.namespaces) = entries.iter().map(namespaces::look).unzip();
-        facts.namespace_owners = entries.iter().map(namespaces::owner).collect();
+        facts.namespace_owners = entries
+            .iter()
+            .zip(&held.namespaces)
+            .map(|(entry, judged)| namespaces::owner(entry, judged.as_ref()))
+            .collect();
     }
 
     if wants(FactKind::Caller) {

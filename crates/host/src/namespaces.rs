@@ -4,6 +4,8 @@
 //! and Docker bind-mounts the host's network namespace under a name of its own. Only the inode tells. So each
 //! path is opened once, what was opened is judged, and the descriptor is kept for whoever joins it.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -12,8 +14,8 @@ use gabion_baseline::facts::{Fact, HostMatch, Identity, NamespaceFact};
 use gabion_sys::file::reopen;
 use gabion_sys::namespace::Kind;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat, stat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat, fstatat, stat};
 use nix::sys::statfs::{NSFS_MAGIC, PROC_SUPER_MAGIC};
 
 use crate::walk::{Meta, Node};
@@ -35,25 +37,53 @@ pub fn initial_inode(kind: Kind) -> u64 {
 }
 
 /// The cgroup of the process by whose entry in /proc a namespace is joined: `/proc/PID/ns/…` or one of its threads'.
-pub(crate) fn owner(entry: &Namespace) -> Fact<Option<String>> {
-    let Some(rest) = entry.joins().and_then(|path| path.strip_prefix("/proc/")) else {
+/// `judged` is the namespace that the path led to.
+///
+/// The id alone says nothing: it may have become another process' meanwhile, and a path may go on from a process to
+/// somebody else's (`/proc/PID/root/…`). So both files are read through one directory, which stays the same process'
+/// even if the id is given again, and the process has to be in the namespace that was judged.
+pub(crate) fn owner(entry: &Namespace, judged: Option<&OwnedFd>) -> Fact<Option<String>> {
+    let Some(path) = entry.joins() else {
         return Fact::Known(None);
     };
-    let Some(pid) = rest
-        .split('/')
-        .next()
-        .filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
-    else {
+    let pid = path
+        .strip_prefix("/proc/")
+        .and_then(|rest| rest.split('/').next())
+        .filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()));
+    let Some(pid) = pid else {
         return Fact::Known(None);
     };
-    let path = format!("/proc/{pid}/cgroup");
-    match crate::text::read(&path, 64 * 1024) {
-        Ok(text) => match cgroup_of(&text) {
+    let (Some(kind), Some(judged)) = (Kind::of_spec(&entry.kind), judged) else {
+        return Fact::Unknown(format!("{path:?} leads to no namespace"));
+    };
+    match cgroup_within(pid, kind, judged) {
+        Ok(Some(text)) => match cgroup_of(&text) {
             Some(cgroup) => Fact::Known(Some(cgroup.to_owned())),
-            None => Fact::Unknown(format!("{path} names no cgroup")),
+            None => Fact::Unknown(format!("/proc/{pid}/cgroup names no cgroup")),
         },
-        Err(error) => Fact::Unknown(format!("{path}: {error}")),
+        Ok(None) => Fact::Unknown(format!(
+            "process {pid} is not in the namespace that {path:?} led to"
+        )),
+        Err(error) => Fact::Unknown(format!("/proc/{pid}: {error}")),
     }
+}
+
+/// What /proc says of the cgroups of a process; `None` if it is not in this namespace.
+fn cgroup_within(pid: &str, kind: Kind, judged: &OwnedFd) -> std::io::Result<Option<String>> {
+    let directory = File::open(format!("/proc/{pid}"))?;
+    let mut text = String::new();
+    let file = openat(
+        &directory,
+        "cgroup",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    File::from(file).take(64 * 1024).read_to_string(&mut text)?;
+    let link = format!("ns/{}", kind.proc_name());
+    // Last: where the process has ended since, there is no such file any more.
+    let theirs = Meta::of(&fstatat(&directory, link.as_str(), AtFlags::empty())?).identity;
+    let judged = Meta::of(&fstat(judged)?).identity;
+    Ok((theirs == judged).then_some(text))
 }
 
 /// The cgroup that a runtime would have made for a process: the longest path of all hierarchies, since processes are
@@ -236,10 +266,9 @@ mod tests {
     #[test]
     fn the_owner_of_a_namespace_is_found_by_its_process() {
         let owner_of = |path: &str| {
-            owner(&Namespace {
-                kind: "pid".to_owned(),
-                path: gabion_baseline::Given::Value(path.to_owned()),
-            })
+            let entry = entry("pid", path);
+            let (_, held) = look(&entry);
+            owner(&entry, held.as_ref())
         };
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let cgroup = cgroup_of(&own).map(str::to_owned);
@@ -249,8 +278,37 @@ mod tests {
             assert_eq!(owner_of(nobody), Fact::Known(None), "{nobody}");
         }
         assert!(matches!(owner_of("/proc/4194304/ns/pid"), Fact::Unknown(_)));
+        // No process, and no namespace, of its own; the way leads on from this process to another one's.
+        for way in ["cgroup", "root/proc/self/ns", "cwd"] {
+            assert!(
+                matches!(owner_of(&format!("/proc/{pid}/{way}")), Fact::Unknown(_)),
+                "{way}"
+            );
+        }
         assert_eq!(cgroup_of("12:pids:/a/b\n1:name=systemd:/\n0::/\n"), Some("/a/b"));
         assert_eq!(cgroup_of(""), None);
+    }
+
+    /// What a process id that was given again looks like: the namespace that was judged is not the process' any more.
+    #[test]
+    fn a_process_that_took_the_id_of_another_one_does_not_own_its_namespace() {
+        needs_root!();
+        let (one, other) = (Elsewhere::start(&["--net"]), Elsewhere::start(&["--net"]));
+        let (of_one, of_other) = (
+            entry("network", &one.path("net")),
+            entry("network", &other.path("net")),
+        );
+        let judged = look(&of_one).1.unwrap();
+        assert!(matches!(owner(&of_one, Some(&judged)), Fact::Known(Some(_))));
+        assert!(matches!(owner(&of_other, Some(&judged)), Fact::Unknown(_)));
+        // And a way through the first one's root to the second one's namespace is not the first one's.
+        let path = format!("/proc/{}/root/proc/{}/ns/net", one.0.id(), other.0.id());
+        let through = entry("network", &path);
+        let found = look(&through).1.unwrap();
+        assert!(matches!(owner(&through, Some(&found)), Fact::Unknown(_)));
+        // One that has ended owns nothing.
+        drop(one);
+        assert!(matches!(owner(&of_one, Some(&judged)), Fact::Unknown(_)));
     }
 
     #[test]
