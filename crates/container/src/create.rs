@@ -37,6 +37,7 @@ use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_
 use crate::status::{self, START_FIFO};
 use crate::systemd::{self, Scope, Told, Unit};
 use crate::trees;
+use crate::update;
 use crate::watched::Watch;
 
 /// What the caller of `create` asks for besides the bundle.
@@ -266,6 +267,7 @@ pub(crate) fn create_watched(
         disable_oom_killer(config, &record.cgroups)?;
         if !options.rootless {
             limits::set_pids(config, &record.cgroups)?;
+            update::set_io_weight(config, cgroup_mode, &record.cgroups)?;
             if let Some(scope) = &record.scope {
                 systemd::tell(scope, &record.cgroups, &Told::nothing())?;
             }

@@ -25,6 +25,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use gabion_baseline::config::{Config, Mount};
+use gabion_baseline::facts::CgroupMode;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 use serde_json::{Map, Value, json};
@@ -109,6 +110,12 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     if let Some(Value::Object(resources)) = linux.get_mut("resources") {
         // Those who build count as tasks too: a limit of one would be none to build under. It is set when they are gone.
         resources.remove("pids");
+        // It computes another number than the kernel's scale has for it (see `crate::update::set_io_weight`).
+        if gabion_host::cgroup::mode() == Ok(CgroupMode::Unified)
+            && let Some(Value::Object(block_io)) = resources.get_mut("blockIO")
+        {
+            block_io.remove("weight");
+        }
     }
     if let Some(Value::Array(entries)) = linux.get_mut("namespaces") {
         for (index, entry) in entries.iter_mut().enumerate() {

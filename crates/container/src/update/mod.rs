@@ -8,10 +8,12 @@ mod files;
 mod values;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gabion_baseline::Admitted;
-use gabion_baseline::config::{Config, Resources};
+use gabion_baseline::config::{BlockIo, Config, Resources};
+use gabion_baseline::facts::CgroupMode;
+use gabion_baseline::given::Given;
 
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
@@ -98,6 +100,38 @@ pub fn update(
     })
 }
 
+/// Sets `blockIO.weight` of a new container with version 2. libcontainer computes another number than the weight that
+/// the specification's range of 10 to 1000 becomes; [`crate::normalize`] keeps it from that.
+///
+/// # Errors
+/// As [`update`].
+pub(crate) fn set_io_weight(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let block_io = resources.and_then(|resources| resources.block_io.value());
+    // What is written to a file by its name comes last.
+    let unified = resources.and_then(|resources| resources.unified.value());
+    let is_named = unified
+        .is_some_and(|unified| unified.contains_key("io.weight") || unified.contains_key("io.bfq.weight"));
+    let Some(&weight) = block_io
+        .and_then(|block| block.weight.value())
+        .filter(|_| mode == CgroupMode::Unified && !is_named)
+    else {
+        return Ok(());
+    };
+    let wanted = Resources {
+        block_io: Given::Value(BlockIo {
+            weight: Given::Value(weight),
+            ..BlockIo::default()
+        }),
+        ..Resources::default()
+    };
+    let change = Change::new(&wanted, &wanted, &wanted, mode);
+    change.validate()?;
+    let mut files = Files::new(cgroups);
+    change.write(&mut files)?;
+    files.verify()
+}
+
 /// What the container is held against from now on. The old configuration stays if the new promise cannot be written.
 fn remember(locked: &Locked, admitted: &Admitted, scope: Option<&Scope>) -> Result<()> {
     let mut promise = Promise::of(locked)?;
@@ -149,6 +183,44 @@ fn write_schemata(schemata: &Schemata, id: &ContainerId) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_of_a_new_container_is_that_of_an_update() {
+        let set = |weight: u16, mode: CgroupMode, file: &str| {
+            let cgroup = tempfile::tempdir().unwrap();
+            fs::write(cgroup.path().join(file), "default 100\n").unwrap();
+            let text = format!(
+                r#"{{"ociVersion":"1.2.0","linux":{{"resources":{{"blockIO":{{"weight":{weight}}}}}}}}}"#
+            );
+            let config = gabion_baseline::Allegation::parse(text.as_bytes()).unwrap();
+            set_io_weight(config.config(), mode, &[cgroup.path().to_owned()])
+                .map_err(|error| error.to_string())?;
+            Ok::<_, String>(fs::read_to_string(cgroup.path().join(file)).unwrap())
+        };
+        for (weight, wanted) in [(10, "default 1"), (200, "default 1920"), (1000, "default 10000")] {
+            assert_eq!(set(weight, CgroupMode::Unified, "io.weight").unwrap(), wanted);
+        }
+        assert_eq!(
+            set(200, CgroupMode::Unified, "io.bfq.weight").unwrap(),
+            "default 200"
+        );
+        // Version 1 is libcontainer's, and 0 asks for nothing.
+        assert_eq!(
+            set(200, CgroupMode::Legacy, "io.weight").unwrap(),
+            "default 100\n"
+        );
+        assert_eq!(set(0, CgroupMode::Unified, "io.weight").unwrap(), "default 100\n");
+        assert!(
+            set(9, CgroupMode::Unified, "io.weight")
+                .unwrap_err()
+                .contains("from 10 to 1000")
+        );
+        assert!(
+            set(200, CgroupMode::Unified, "other")
+                .unwrap_err()
+                .contains("/linux/resources/blockIO/weight")
+        );
+    }
 
     #[test]
     fn shares_of_the_cache_need_a_kernel_that_has_them() {
