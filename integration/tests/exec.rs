@@ -372,6 +372,44 @@ fn namespaces_that_were_not_joined_are_noticed_and_the_process_does_not_run() {
 }
 
 #[test]
+fn processors_that_were_not_set_are_noticed_and_the_process_does_not_run() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("exec sleep 600");
+    start(&container);
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    if own.contains("Cpus_allowed_list:\t0\n") {
+        return gabion_integration::skip("there is one processor, which everything runs on");
+    }
+    let file = site.path().join("process.json");
+    let process = json!({
+        "cwd": "/", "user": {"uid": 0, "gid": 0}, "noNewPrivileges": true, "capabilities": {}, "env": ["PATH=/bin"],
+        "args": ["touch", "/tmp/joined"], "execCPUAffinity": {"initial": "0", "final": "0"}
+    });
+    fs::write(&file, process.to_string()).unwrap();
+    for (lies, runs) in [(&["sched_setaffinity"][..], false), (&[], true)] {
+        let words: Vec<&std::ffi::OsStr> = std::iter::once(env!("CARGO_BIN_EXE_lying-kernel").as_ref())
+            .chain(lies.iter().map(|lie| lie.as_ref()))
+            .chain(["--".as_ref(), gabion().as_os_str()])
+            .collect();
+        let mut command = site.command_by(&words);
+        command.args(["exec", "--process", file.to_str().unwrap(), &container.id]);
+        let answer = run(&mut command, site.path());
+        assert_eq!(answer.status == 0, runs, "{answer:?}");
+        assert_eq!(container.rootfs().join("tmp/joined").exists(), runs, "{answer:?}");
+        if !runs {
+            assert!(
+                answer
+                    .stderr
+                    .contains("V-16: reality is not what was judged: the processors"),
+                "{answer:?}"
+            );
+            assert_eq!(site.decisions().pop().unwrap()["verdict"], "mismatch");
+        }
+    }
+}
+
+#[test]
 fn roots_process_does_not_get_into_a_container_where_the_site_refuses_root() {
     let site = Site::new();
     site.write_policy("[rules]\n\"PRV-02\" = \"deny\"\n");

@@ -892,6 +892,33 @@ fn v_16_another_scheduling_is_found() {
 }
 
 #[test]
+fn v_16_processors_that_were_not_judged_are_found() {
+    let all = fs::read_to_string("/sys/fs/cgroup/cpuset/cpuset.cpus").unwrap_or_default();
+    if !all.trim().starts_with("0-") {
+        gabion_integration::skip("this host has no controller of version 1 for several processors");
+        return;
+    }
+    let change =
+        |pid: i32, cpus: &str| fs::write(cgroup(&id_of(pid), "cpuset").join("cpuset.cpus"), cpus).unwrap();
+    assert_tampering_is_found(
+        &|container| container.config["linux"]["resources"]["cpu"] = json!({"cpus": "0"}),
+        &|pid| change(pid, all.trim()),
+        "V-16",
+        "and 1 is none of {0}",
+    );
+    // Those that were judged may become fewer.
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["linux"]["resources"]["cpu"] = json!({"cpus": "0-1", "mems": "0"});
+    container.script("grep Cpus_allowed_list /proc/self/status > /tmp/cpus");
+    container.create().ok();
+    change(container.pid(), "1");
+    container.start().ok();
+    container.wait_until_stopped();
+    assert_eq!(container.file("tmp/cpus"), "Cpus_allowed_list:\t1\n");
+}
+
+#[test]
 fn v_16_another_out_of_memory_score_is_found() {
     assert_tampering_is_found(
         &|container| container.config["process"]["oomScoreAdj"] = json!(100),

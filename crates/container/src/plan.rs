@@ -55,6 +55,11 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         ),
         None => (None, Vec::new(), None, None),
     };
+    let (mut processors, memory_nodes) = scheduling::sets(config)?;
+    if context.surroundings.is_none() {
+        // The specification has it for further processes alone.
+        processors = scheduling::within(processors, process)?;
+    }
     Ok(Plan {
         is_first: context.surroundings.is_some(),
         arguments: strings("/process/args", process.args.items())?,
@@ -76,6 +81,8 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
         limits: limits(process)?,
         scheduling: promise::scheduling(process),
         io_priority: promise::io_priority(process),
+        processors,
+        memory_nodes,
         oom_score_adj: process.oom_score_adj.value().copied(),
         preserved_descriptors: context.preserved_descriptors + context.listen_descriptors,
         personality: promise::personality(config),

@@ -4,8 +4,11 @@
 //! in a user namespace it could not do it itself. Memory's policy can be set by a process for itself alone: the
 //! descent does.
 
+use std::collections::BTreeSet;
+
 use gabion_baseline::config::{Config, Process};
 use gabion_descent::MemoryPolicy;
+use gabion_descent::status::members;
 use gabion_sys::schedule::{self, Attributes};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -225,6 +228,56 @@ pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
         nodes[word] |= 1_u64 << (node % 64);
     }
     Ok(Some(MemoryPolicy { mode, nodes }))
+}
+
+/// Processors and memory nodes that a configuration's cpuset names; `None` where it names none.
+///
+/// # Errors
+/// As [`Scheduling::of`].
+pub(crate) fn sets(config: &Config) -> Result<(Option<BTreeSet<u32>>, Option<BTreeSet<u32>>)> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let cpu = resources.and_then(|resources| resources.cpu.value());
+    // Written after the others, so what it says of a file holds.
+    let unified = resources.and_then(|resources| resources.unified.value());
+    let set = |key: &str, given: Option<&String>| {
+        let file = format!("cpuset.{key}");
+        let list = match unified.and_then(|unified| unified.get(&file)) {
+            Some(list) => Some((format!("/linux/resources/unified/{file}"), list)),
+            None => given.map(|list| (format!("/linux/resources/cpu/{key}"), list)),
+        };
+        let Some((pointer, list)) = list.filter(|(_, list)| !list.trim().is_empty()) else {
+            return Ok(None);
+        };
+        numbers(pointer, list).map(Some)
+    };
+    Ok((
+        set("cpus", cpu.and_then(|cpu| cpu.cpus.value()))?,
+        set("mems", cpu.and_then(|cpu| cpu.mems.value()))?,
+    ))
+}
+
+/// Of a container's processors those that `execCPUAffinity` leaves a further process.
+///
+/// # Errors
+/// As [`Scheduling::of`].
+pub(crate) fn within(cpuset: Option<BTreeSet<u32>>, process: &Process) -> Result<Option<BTreeSet<u32>>> {
+    let affinity: Affinity =
+        read("/process/execCPUAffinity", process.exec_cpu_affinity.value())?.unwrap_or_default();
+    if affinity.last.trim().is_empty() {
+        return Ok(cpuset);
+    }
+    let asked = numbers("/process/execCPUAffinity/final".to_owned(), &affinity.last)?;
+    Ok(Some(match cpuset {
+        Some(cpuset) => cpuset.intersection(&asked).copied().collect(),
+        None => asked,
+    }))
+}
+
+fn numbers(pointer: String, list: &str) -> Result<BTreeSet<u32>> {
+    members(list).ok_or_else(|| ContainerError::Unsupported {
+        pointer,
+        text: format!("{list:?} is no list of numbers and ranges, such as 0-2,7"),
+    })
 }
 
 fn read<T: DeserializeOwned>(pointer: &str, given: Option<&serde_json::Value>) -> Result<Option<T>> {

@@ -39,7 +39,7 @@ mod plan;
 mod procfs;
 mod program;
 pub mod report;
-mod status;
+pub mod status;
 mod verify;
 
 use std::os::fd::AsFd;

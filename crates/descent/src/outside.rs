@@ -146,9 +146,12 @@ pub fn look(subject: &Subject<'_>) -> Vec<Check> {
     );
     checks.add(
         "V-16",
-        "resource limits",
+        "resource limits, scheduling",
         format!("{} of the bundle", plan.limits.len()),
-        asked(limits(plan, procfs)),
+        asked(limits(plan, procfs).and_then(|()| {
+            // Within what it may use, a workload may choose.
+            verify::process::processors(plan, status.as_ref().map_err(Clone::clone)?)
+        })),
     );
     checks.add(
         "V-18",
@@ -437,6 +440,8 @@ mod tests {
             no_new_privileges: false,
             seccomp: 0,
             filters: 0,
+            processors: None,
+            memory_nodes: None,
         };
         assert_eq!(capabilities(&plan, &status), Ok(()));
         status.capabilities.bounding |= CAP_SYS_ADMIN;

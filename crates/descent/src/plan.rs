@@ -1,6 +1,6 @@
 //! What the descent is to do and what reality must look like: plain data, made from an admitted bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -59,6 +59,12 @@ pub struct Plan {
     pub scheduling: Option<Scheduling>,
     /// Class and level of input and output, if the bundle says.
     pub io_priority: Option<(u32, u32)>,
+    /// No processors but these may run it, if the bundle says.
+    #[serde(default)]
+    pub processors: Option<BTreeSet<u32>>,
+    /// It may have memory of no nodes but these, if the bundle says.
+    #[serde(default)]
+    pub memory_nodes: Option<BTreeSet<u32>>,
     /// How many descriptors after the three standard ones the program is to get.
     pub preserved_descriptors: u32,
     /// The process execution domain and its flags (personality(2)).

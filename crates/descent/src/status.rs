@@ -2,6 +2,8 @@
 //!
 //! One read answers what would otherwise be some hundred calls, and answers it for another process as well.
 
+use std::collections::BTreeSet;
+
 use gabion_sys::capability::CapabilitySets;
 
 use crate::procfs::Procfs;
@@ -26,6 +28,32 @@ pub struct Status {
     pub seccomp: u32,
     /// How many filters there are (Linux 5.9).
     pub filters: u64,
+    /// The processors that it may run on: its affinity, within its cpuset.
+    pub processors: Option<BTreeSet<u32>>,
+    /// The nodes whose memory it may have; a kernel without cpusets has no such line.
+    pub memory_nodes: Option<BTreeSet<u32>>,
+}
+
+/// The numbers of a list such as `0-2,7` (cpuset(7), "List format"); `None` if it is none.
+#[must_use]
+pub fn members(list: &str) -> Option<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('-') {
+            None => {
+                found.insert(part.parse().ok()?);
+            }
+            Some((first, last)) => {
+                let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+                // Nobody has so many; a range is not to fill our memory.
+                if first > last || last > 65_535 {
+                    return None;
+                }
+                found.extend(first..=last);
+            }
+        }
+    }
+    Some(found)
 }
 
 impl Status {
@@ -82,6 +110,8 @@ impl Status {
             no_new_privileges: number("V-02", "NoNewPrivs")? != 0,
             seccomp: u32::try_from(number("V-05", "Seccomp")?).unwrap_or(u32::MAX),
             filters: number("V-05", "Seccomp_filters")?,
+            processors: field("V-16", "Cpus_allowed_list").ok().and_then(members),
+            memory_nodes: field("V-16", "Mems_allowed_list").ok().and_then(members),
         })
     }
 }
@@ -92,7 +122,8 @@ mod tests {
 
     const TEXT: &str = "Name:\tsh\nUmask:\t0022\nUid:\t1000\t1000\t1000\t1000\nGid:\t5\t6\t7\t8\n\
         Groups:\t10 4242 \nCapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t0000000000000001\n\
-        CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000002\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n";
+        CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000002\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n\
+        Cpus_allowed_list:\t0-1,3\nMems_allowed_list:\t0\n";
 
     #[test]
     fn the_lines_are_read() {
@@ -105,6 +136,8 @@ mod tests {
             (status.capabilities.effective, status.capabilities.ambient),
             (1, 2)
         );
+        assert_eq!(status.processors, Some(BTreeSet::from([0, 1, 3])));
+        assert_eq!(status.memory_nodes, Some(BTreeSet::from([0])));
         assert_eq!(
             (status.no_new_privileges, status.seccomp, status.filters),
             (true, 2, 3)

@@ -78,6 +78,7 @@ fn parse(word: &str) -> Option<Lie> {
         "personality" => libc::SYS_personality,
         "prctl" => libc::SYS_prctl,
         "prlimit64" => libc::SYS_prlimit64,
+        "sched_setaffinity" => libc::SYS_sched_setaffinity,
         "seccomp" => libc::SYS_seccomp,
         "setns" => libc::SYS_setns,
         "setgroups" => libc::SYS_setgroups,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gabion_descent::Failure;
+pub(crate) use gabion_descent::status::members;
 use nix::errno::Errno;
 
 use crate::error::{ContainerError, Result};
@@ -217,27 +218,6 @@ impl Expect {
             Expect::Anything => true,
         }
     }
-}
-
-/// The numbers of a list such as `0-2,7`; `None` if it is none.
-pub(crate) fn members(list: &str) -> Option<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        match part.split_once('-') {
-            None => {
-                found.insert(part.parse().ok()?);
-            }
-            Some((first, last)) => {
-                let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-                // Nobody has so many; a range is not to fill our memory.
-                if first > last || last > 65_535 {
-                    return None;
-                }
-                found.extend(first..=last);
-            }
-        }
-    }
-    Some(found)
 }
 
 /// True if this is the kernel's answer to a write.

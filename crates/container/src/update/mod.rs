@@ -19,6 +19,7 @@ use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
 use crate::limits;
 use crate::promise::Promise;
+use crate::scheduling;
 use crate::state::{EFFECTIVE, Locked, StateRoot, write_atomically};
 use crate::status::{self, Status};
 use crate::systemd::{self, Scope, Told};
@@ -136,6 +137,7 @@ pub(crate) fn set_io_weight(config: &Config, mode: CgroupMode, cgroups: &[PathBu
 fn remember(locked: &Locked, admitted: &Admitted, scope: Option<&Scope>) -> Result<()> {
     let mut promise = Promise::of(locked)?;
     promise.limits = limits::of(admitted.config(), scope);
+    (promise.plan.processors, promise.plan.memory_nodes) = scheduling::sets(admitted.config())?;
     let path = locked.path().join(EFFECTIVE);
     let old = fs::read(&path).map_err(ContainerError::file("cannot read", &path))?;
     let new =

@@ -8,7 +8,7 @@ mod filters;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod paths;
-mod process;
+pub(crate) mod process;
 pub(crate) mod sysctls;
 
 use std::ffi::CStr;
@@ -89,7 +89,8 @@ impl Gate {
         self.timed(|_| paths::working_directory(plan))
     }
 
-    /// The process itself, when it has given up everything but the filters: V-01, V-02, V-03, V-06, V-13, V-20.
+    /// The process itself, when it has given up everything but the filters: V-01, V-02, V-03, V-06, V-13, V-16,
+    /// V-20.
     pub(crate) fn reduced(&mut self, plan: &Plan) -> Result<(), Failure> {
         self.timed(|gate| {
             let status = Status::read(&gate.procfs)?;
@@ -98,6 +99,7 @@ impl Gate {
             process::privileges(plan, &status)?;
             process::user(plan, &status)?;
             process::domain(plan)?;
+            process::processors(plan, &status)?;
             descriptors::descriptors(plan, &gate.procfs)
         })
     }

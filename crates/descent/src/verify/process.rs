@@ -190,6 +190,30 @@ pub(crate) fn limits(plan: &Plan, procfs: &Procfs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// V-16, the processors and the memory: no other than the plan's. Fewer are no mismatch: of what is asked for the kernel
+/// gives what is there.
+pub(crate) fn processors(plan: &Plan, status: &Status) -> Result<(), Failure> {
+    for (what, wanted, found) in [
+        ("processors", &plan.processors, &status.processors),
+        ("memory nodes", &plan.memory_nodes, &status.memory_nodes),
+    ] {
+        let Some(wanted) = wanted else { continue };
+        let Some(found) = found else {
+            return Err(Failure::mismatch(
+                "V-16",
+                format!("the kernel does not show which {what} the process may use"),
+            ));
+        };
+        if let Some(other) = found.difference(wanted).next() {
+            return Err(Failure::mismatch(
+                "V-16",
+                format!("the {what} that may be used are {found:?}, and {other} is none of {wanted:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// V-17: the session keyring is the new one, by its name, and holds no key of anybody's. `outside` is the one that the
 /// process came with.
 pub(crate) fn session_keyring(plan: &Plan, outside: Option<i64>) -> Result<(), Failure> {
