@@ -371,6 +371,64 @@ fn namespaces_that_were_not_joined_are_noticed_and_the_process_does_not_run() {
     }
 }
 
+/// As Docker sends it: its own profile, under which the floor goes.
+#[test]
+fn a_process_has_the_engines_filter_and_the_floor() {
+    const DOCKER: &str = include_str!("../../crates/seccomp/tests/profiles/docker-20.10.json");
+    let filters = |policy: &str| {
+        let site = Site::new();
+        site.write_policy(policy);
+        let mut container = site.container();
+        container.config["linux"]["seccomp"] = serde_json::from_str(DOCKER).unwrap();
+        container.script("exec sleep 600");
+        start(&container);
+        let script = "grep Seccomp_filters: /proc/self/status; unshare -U true && echo made";
+        let said = printed(&container, &[], &format!("{script}; true"));
+        let of_init = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
+        let line = said.lines().next().unwrap().to_owned();
+        assert!(of_init.contains(&line), "{line} {of_init}");
+        assert!(!said.contains("made"), "{said}");
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    assert_eq!(filters(""), "2");
+    // The control: one of them alone.
+    assert_eq!(filters("[rules]\n\"SEC-03\" = \"off\"\n"), "1");
+}
+
+/// The name tells judgement (PRV-10); what the workload has put at a name is seen from inside (V-19).
+#[test]
+fn cve_2019_5736_a_process_whose_program_is_the_runtime_is_not_executed() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("ln -s /proc/self/exe /tmp/entry; ln -s /tmp/entry /tmp/again; exec sleep 600");
+    container.create().ok();
+    container.start().ok();
+    assert!(wait_until(|| container
+        .rootfs()
+        .join("tmp/again")
+        .symlink_metadata()
+        .is_ok()));
+    for program in [
+        "/proc/self/exe",
+        "/tmp/entry",
+        "/tmp/again",
+        "/proc/1/exe",
+        "/proc/thread-self/exe",
+    ] {
+        let answer = exec(&container, &[&container.id, program, "--version"]);
+        assert_ne!(answer.status, 0, "{program}: {answer:?}");
+        assert_eq!(answer.stdout, "", "{program}");
+        let check = if program.starts_with("/proc") {
+            "PRV-10"
+        } else {
+            "V-19"
+        };
+        assert!(answer.stderr.contains(check), "{program}: {answer:?}");
+        assert_ne!(site.decisions().pop().unwrap()["verdict"], "started", "{program}");
+    }
+    exec(&container, &[&container.id, "/bin/busybox", "true"]).ok();
+}
+
 #[test]
 fn processors_that_were_not_set_are_noticed_and_the_process_does_not_run() {
     let site = Site::new();
