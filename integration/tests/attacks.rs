@@ -240,7 +240,7 @@ fn every_attack_that_is_a_test_of_its_own_is_documented_and_there() {
         );
         count += 1;
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 7);
 }
 
 /// The control: what the attacks are changes of runs, and what an ordinary volume has in it can be read.
@@ -390,6 +390,63 @@ fn cve_2021_30465_a_destination_that_is_exchanged_for_a_link_leads_nowhere_outsi
     let name = canary.path().to_str().unwrap();
     assert!(!before.contains(name) && !after.contains(name));
     assert!(ran + refused + mismatched <= 60);
+}
+
+/// Documented in attacks/hook-that-mounts-where-it-may.md.
+#[test]
+fn a_hook_mounts_where_the_policy_lets_it_and_nowhere_else() {
+    for (script, outcome) in [
+        ("mount --bind /usr ROOTFS/mnt", None),
+        (
+            "mount -t tmpfs none ROOTFS/opt/one && touch ROOTFS/opt/one/made",
+            None,
+        ),
+        // Beside what it may, over what was judged, over a mask, and seen on the host.
+        ("mount --bind /usr ROOTFS/work", Some("V-10")),
+        ("mount -t tmpfs none ROOTFS/dev/shm", Some("V-10")),
+        (
+            "mount -t tmpfs none ROOTFS/mnt && mount --make-shared ROOTFS/mnt",
+            Some("V-10"),
+        ),
+        (
+            "mkdir -p ROOTFS/opt/one/two && mount -t tmpfs none ROOTFS/opt/one/two",
+            Some("V-10"),
+        ),
+    ] {
+        let site = Site::new();
+        let mut container = site.container();
+        fs::create_dir_all(container.rootfs().join("opt/one")).unwrap();
+        fs::create_dir_all(container.rootfs().join("mnt")).unwrap();
+        let script = script.replace("ROOTFS", container.rootfs().to_str().unwrap());
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        site.write_policy(&format!(
+            "[[allow.hooks]]\npoint = \"createContainer\"\npath = {shell:?}\n\
+             mounts = [\"/mnt\", \"/opt/*\", \"/dev/shm\"]\n"
+        ));
+        container.config["hooks"] = json!({"createContainer": [
+            {"path": shell, "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
+        ]});
+        container.script("ls /mnt /opt/one; exec sleep 600");
+        let created = container.create();
+        created.ok();
+        let started = container.start();
+        match outcome {
+            None => {
+                started.ok();
+                container.wait_for("tmp/ran", "ran");
+                // It stays so: for further processes, and for whoever looks.
+                site.gabion(&["exec", &container.id, "true"]).ok();
+                site.gabion(&["verify", &container.id]).ok();
+            }
+            Some(check) => {
+                assert!(
+                    started.stderr.contains(&format!("{check}: reality is not")),
+                    "{script}: {started:?}"
+                );
+                assert!(!container.ran());
+            }
+        }
+    }
 }
 
 /// Documented in attacks/hook-that-mounts.md, hook-that-unmounts.md, hook-that-changes-a-node.md.

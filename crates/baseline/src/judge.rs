@@ -98,6 +98,7 @@ pub struct Admitted {
     config: Config,
     profile: Profile,
     findings: Vec<Finding>,
+    hook_mounts: Vec<String>,
 }
 
 impl Admitted {
@@ -119,6 +120,12 @@ impl Admitted {
     /// What was found and tolerated, and what was hardened.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Where in the container its hooks may mount something that nobody judged, as the policy has it; a `*` stands for
+    /// one path component.
+    pub fn hook_mounts(&self) -> &[String] {
+        &self.hook_mounts
     }
 
     /// What hardening added, in the order it was applied.
@@ -273,6 +280,7 @@ pub fn judge(
         config,
         profile: policy.profile,
         findings,
+        hook_mounts: rules::hooks::mounts(&case),
     })))
 }
 

@@ -72,6 +72,8 @@ pub struct HookPermit {
     pub path: String,
     /// What `args[0]` must be, if that is to be restricted.
     pub arg0: Option<String>,
+    /// Where in the container it may mount something, which nobody judges then; a `*` stands for one path component.
+    pub mounts: Vec<String>,
 }
 
 impl Policy {

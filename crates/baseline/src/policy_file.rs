@@ -530,7 +530,7 @@ impl Reader<'_> {
     }
 
     fn hook(&self, key: &Key<'_>, entry: &Node<'_>) -> Outcome<HookPermit> {
-        let (mut point, mut path, mut arg0) = (None, None, None);
+        let (mut point, mut path, mut arg0, mut mounts) = (None, None, None, Vec::new());
         for (name, value) in self.table(key, entry)? {
             match &**name.get_ref() {
                 "point" => {
@@ -544,7 +544,8 @@ impl Reader<'_> {
                 }
                 "path" => path = Some(self.path(name, value)?),
                 "arg0" => arg0 = Some(self.string(name, value)?.to_owned()),
-                _ => return Err(self.unknown(name, "allow.hooks.", &["point", "path", "arg0"])),
+                "mounts" => mounts = self.paths(name, value)?,
+                _ => return Err(self.unknown(name, "allow.hooks.", &["point", "path", "arg0", "mounts"])),
             }
         }
         let missing = |name: &str| self.at(entry, format!("allow.hooks needs {name}"));
@@ -552,6 +553,7 @@ impl Reader<'_> {
             point: point.ok_or_else(|| missing("point, such as \"prestart\""))?,
             path: path.ok_or_else(|| missing("path, such as \"/usr/bin/dockerd\""))?,
             arg0,
+            mounts,
         })
     }
 
@@ -764,6 +766,7 @@ arg0 = "libnetwork-setkey"
 [[allow.hooks]]
 point = "poststop"
 path = "/usr/libexec/clean"
+mounts = ["/proc/driver/nvidia/params", "/opt/*"]
 [limits]
 pids = 1_000
 [ledger]
@@ -787,11 +790,13 @@ required = false
                     point: "prestart".to_owned(),
                     path: "/usr/bin/dockerd".to_owned(),
                     arg0: Some("libnetwork-setkey".to_owned()),
+                    mounts: Vec::new(),
                 },
                 HookPermit {
                     point: "poststop".to_owned(),
                     path: "/usr/libexec/clean".to_owned(),
-                    arg0: None
+                    arg0: None,
+                    mounts: vec!["/proc/driver/nvidia/params".to_owned(), "/opt/*".to_owned()],
                 },
             ]
         );
@@ -805,7 +810,7 @@ required = false
         );
         assert_eq!(site.origins["profile"], "0.toml, line 2 column 1");
         assert_eq!(site.origins["CAP-03:BPF"], "0.toml, line 5 column 1");
-        assert_eq!(site.origins["ledger.required"], "0.toml, line 20 column 1");
+        assert_eq!(site.origins["ledger.required"], "0.toml, line 21 column 1");
     }
 
     #[test]

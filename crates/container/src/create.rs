@@ -153,6 +153,7 @@ pub(crate) fn create_watched(
             listen_descriptors,
             lsm: &options.lsm,
             surroundings: Some(Surroundings {
+                of_hooks: admitted.hook_mounts(),
                 bundle: &options.bundle,
                 rootfs: &rootfs,
                 held: &options.held,

@@ -88,6 +88,8 @@ impl Promise {
 
 /// What the mount table is predicted from besides the configuration.
 pub(crate) struct Surroundings<'a> {
+    /// Where the policy lets its hooks mount something.
+    pub(crate) of_hooks: &'a [String],
     /// The engine's bundle: relative sources begin here.
     pub(crate) bundle: &'a Path,
     /// The root file system, canonical.
@@ -170,6 +172,7 @@ pub(crate) fn mount_table(config: &Config, around: &Surroundings<'_>) -> Result<
             .filter(|row| Path::new(&row.point).components().count() <= 4)
             .map(|row| row.device)
             .collect(),
+        of_hooks: around.of_hooks.to_vec(),
     }))
 }
 

@@ -216,6 +216,9 @@ pub struct MountTable {
     /// File systems of the host of which the container must have instances of its own: device numbers of its tmpfs
     /// and devpts.
     pub of_the_host: Vec<DeviceNumber>,
+    /// Where hooks may have mounted what nobody judged, as the site's policy says; a `*` stands for one path component.
+    #[serde(default)]
+    pub of_hooks: Vec<String>,
 }
 
 /// Major and minor number.

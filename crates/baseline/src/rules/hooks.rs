@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::Hook;
 use crate::facts::{Fact, FactKind, HookFact, RootfsFact};
 use crate::pointer::Pointer;
+use crate::policy::HookPermit;
 use crate::profile::{Level, Levels};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 use crate::rules::environment;
@@ -235,14 +236,32 @@ fn is_dockerds(placed: &Placed<'_>, canonical: &Path) -> bool {
 }
 
 fn is_permitted(case: &Case<'_>, placed: &Placed<'_>, path: &Path) -> bool {
-    case.policy.hooks.iter().any(|permit| {
-        permit.point == placed.point
-            && Path::new(&permit.path) == path
-            && permit
-                .arg0
-                .as_deref()
-                .is_none_or(|arg0| placed.arg0() == Some(arg0))
-    })
+    let mut permits = case.policy.hooks.iter();
+    permits.any(|permit| permits_hook(permit, placed, path))
+}
+
+fn permits_hook(permit: &HookPermit, placed: &Placed<'_>, path: &Path) -> bool {
+    permit.point == placed.point
+        && Path::new(&permit.path) == path
+        && permit
+            .arg0
+            .as_deref()
+            .is_none_or(|arg0| placed.arg0() == Some(arg0))
+}
+
+/// Where in the container the hooks of this one may mount something, as the policy has it for each of them.
+pub(crate) fn mounts(case: &Case<'_>) -> Vec<String> {
+    let mut mounts = Vec::new();
+    for placed in hooks(case) {
+        let path = match placed.point {
+            "startContainer" => Some(Path::new(&placed.hook.path)),
+            _ => placed.known().ok().map(|fact| fact.canonical.as_path()),
+        };
+        let permits = case.policy.hooks.iter();
+        let matching = permits.filter(|permit| path.is_some_and(|path| permits_hook(permit, &placed, path)));
+        mounts.extend(matching.flat_map(|permit| permit.mounts.iter().cloned()));
+    }
+    mounts
 }
 
 fn clean(case: &Case<'_>, violations: &mut Violations) {
@@ -372,7 +391,6 @@ mod tests {
     use super::super::table::{Table, known, set, with};
     use super::*;
     use crate::facts::Identity;
-    use crate::policy::HookPermit;
     use crate::profile::Profile;
 
     const POINTS: [&str; 6] = [
@@ -447,6 +465,7 @@ mod tests {
                 point: point.into(),
                 path: path.into(),
                 arg0: arg0.map(Into::into),
+                mounts: Vec::new(),
             }];
             table.findings("HOOK-01", &document).is_empty()
         };
@@ -483,6 +502,7 @@ mod tests {
                     point: "prestart".into(),
                     path: "/opt/hook".into(),
                     arg0: None,
+                    mounts: Vec::new(),
                 };
                 table.policy.hooks.push(permit);
                 assert_eq!(

@@ -6,6 +6,7 @@ fn admit(allegation: Allegation) -> Admitted {
         config: allegation.config().clone(),
         profile: Profile::Baseline,
         findings: Vec::new(),
+        hook_mounts: Vec::new(),
     }
 }
 

@@ -83,7 +83,9 @@ pub(crate) fn table(expected: &MountTable, covered: &Covered, table: &Table) -> 
         console(table)?;
         left.account("/dev/console");
     }
-    let came_with = |row: &Mounted| is_explained(row, &expected.root, root, &places);
+    let came_with = |row: &Mounted| {
+        is_explained(row, &expected.root, root, &places) || is_of_a_hook(row, expected)
+    };
     if let Some(row) = left.unaccounted(came_with) {
         return Err(Failure::mismatch(
             ID,
@@ -346,6 +348,27 @@ fn is_explained(
         })
 }
 
+/// True if the policy lets a hook mount something here, whatever it is. Nothing that was judged is covered by it: what is
+/// on top at such a place was compared before.
+fn is_of_a_hook(row: &Mounted, all: &MountTable) -> bool {
+    (!row.shared || all.root.may_be_shared)
+        && (!row.slave || all.root.may_be_slave)
+        && all.of_hooks.iter().any(|place| is_place(place, &row.point))
+}
+
+/// True if a path is this one, in which a `*` stands for one component.
+fn is_place(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), found.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            _ => return false,
+        }
+    }
+}
+
 /// What was to be restricted with everything below it.
 fn restricted_below(places: &[(&ExpectedMount, &Mounted)], table: &Table) -> Result<(), Failure> {
     for (mount, top) in places {
@@ -392,4 +415,24 @@ fn path(text: &CStr) -> &Path {
 /// True if a path lies strictly below a directory.
 fn is_below(path: &str, directory: &str) -> bool {
     path != directory && Path::new(path).starts_with(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_one_component() {
+        for (pattern, path, is) in [
+            ("/dev/nvidia0", "/dev/nvidia0", true),
+            ("/dev/nvidia0", "/dev/nvidia01", false),
+            ("/opt/*", "/opt/a", true),
+            ("/opt/*", "/opt", false),
+            ("/opt/*", "/opt/a/b", false),
+            ("/opt/*/c", "/opt/a/c", true),
+            ("/opt/*/c", "/opt/a/b/c", false),
+        ] {
+            assert_eq!(is_place(pattern, path), is, "{pattern} {path}");
+        }
+    }
 }

@@ -221,8 +221,16 @@ fn text(site: &Site, by: ChosenBy, read: &str) -> String {
             .as_ref()
             .map(|arg0| format!(" as {arg0:?}"))
             .unwrap_or_default();
+        let mounts = match hook.mounts.as_slice() {
+            [] => String::new(),
+            mounts => format!(", mounts at {}", mounts.join(", ")),
+        };
         let place = built_in(format!("allow.hooks {} {}", hook.point, hook.path));
-        out.add("hook", &format!("{} {}{arg0}", hook.point, hook.path), &place);
+        out.add(
+            "hook",
+            &format!("{} {}{arg0}{mounts}", hook.point, hook.path),
+            &place,
+        );
     }
     out.title("Limits");
     out.add(
@@ -300,7 +308,7 @@ fn json(site: &Site, by: ChosenBy) -> Value {
     let hooks: Vec<Value> = policy
         .hooks
         .iter()
-        .map(|hook| json!({"point": hook.point, "path": hook.path, "arg0": hook.arg0}))
+        .map(|hook| json!({"point": hook.point, "path": hook.path, "arg0": hook.arg0, "mounts": hook.mounts}))
         .collect();
     let waivers: Vec<Value> = policy
         .waivers
