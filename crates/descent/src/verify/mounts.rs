@@ -83,9 +83,8 @@ pub(crate) fn table(expected: &MountTable, covered: &Covered, table: &Table) -> 
         console(table)?;
         left.account("/dev/console");
     }
-    let came_with = |row: &Mounted| {
-        is_explained(row, &expected.root, root, &places) || is_of_a_hook(row, expected)
-    };
+    let came_with =
+        |row: &Mounted| is_explained(row, &expected.root, root, &places) || is_of_a_hook(row, expected);
     if let Some(row) = left.unaccounted(came_with) {
         return Err(Failure::mismatch(
             ID,
