@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gabion_integration::{Answer, Container, Site, edit_array};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
 fn directory() -> PathBuf {
@@ -240,7 +241,7 @@ fn every_attack_that_is_a_test_of_its_own_is_documented_and_there() {
         );
         count += 1;
     }
-    assert_eq!(count, 7);
+    assert_eq!(count, 8);
 }
 
 /// The control: what the attacks are changes of runs, and what an ordinary volume has in it can be read.
@@ -292,6 +293,14 @@ impl Exchanged {
 /// What became of many containers, each with a volume that somebody exchanges for a link to /etc meanwhile, or for a
 /// directory that was not judged.
 fn raced(setup: &dyn Fn(&Path, &mut Container<'_>) -> (PathBuf, PathBuf), secret: &str) -> [u32; 3] {
+    raced_for(60, setup, secret)
+}
+
+fn raced_for(
+    times: u32,
+    setup: &dyn Fn(&Path, &mut Container<'_>) -> (PathBuf, PathBuf),
+    secret: &str,
+) -> [u32; 3] {
     let site = Site::new();
     let (mut ran, mut refused, mut mismatched) = (0, 0, 0);
     let top = site.path().join("race");
@@ -299,7 +308,7 @@ fn raced(setup: &dyn Fn(&Path, &mut Container<'_>) -> (PathBuf, PathBuf), secret
     let mut container = site.container();
     let (one, other) = setup(&top, &mut container);
     let exchanged = Exchanged::begin(one, other);
-    for _ in 0..60 {
+    for _ in 0..times {
         let answer = container.run();
         assert!(!answer.stdout.contains(secret), "the attack worked: {answer:?}");
         let verdict = site.decisions().pop().unwrap()["verdict"].clone();
@@ -358,6 +367,62 @@ fn a_source_that_is_exchanged_for_another_directory_is_found_or_is_the_one_that_
         "never",
     );
     assert!(ran + mismatched > 0, "{ran} ran, {mismatched} were found");
+}
+
+/// Documented in attacks/race-source-for-another-kind.md.
+#[test]
+fn a_source_that_is_exchanged_for_a_socket_a_device_or_a_file_is_never_there_unjudged() {
+    let listening = tempfile::tempdir().unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(listening.path().join("docker.sock")).unwrap();
+    type Lay<'a> = &'a dyn Fn(&Path, &Path);
+    // What takes the place of an ordinary file: each is refused if it is what is judged.
+    let kinds: [(&str, &str, Lay<'_>); 3] = [
+        ("a control socket", "-S", &|_, other| {
+            fs::hard_link(listening.path().join("docker.sock"), other).unwrap();
+        }),
+        ("the memory", "-c", &|_, other| {
+            let mode = Mode::from_bits_truncate(0o666);
+            mknod(other, SFlag::S_IFCHR, mode, makedev(1, 1)).unwrap();
+        }),
+        ("gabion's policy", "-s", &|site, other| {
+            fs::hard_link(site.join("policy.toml"), other).unwrap();
+        }),
+    ];
+    let mut found = 0;
+    for (what, test, lay) in kinds {
+        // From its descriptor, as nearly all are; and from its path, as libcontainer makes those that it has to make.
+        for (option, by_descriptor) in [("rw", true), ("strictatime", false)] {
+            let [ran, refused, mismatched] = raced_for(
+                24,
+                &|top, container| {
+                    let (one, other) = (top.join("volume"), top.join("other"));
+                    fs::write(&one, "").unwrap();
+                    lay(top.parent().unwrap(), &other);
+                    edit_array(&mut container.config, "/mounts", |mounts| {
+                        mounts.push(json!({"destination": "/data", "type": "bind", "source": one,
+                            "options": ["bind", "rprivate", "nosuid", "nodev", option]}));
+                    });
+                    container.script(&format!("test {test} /data && echo not judged"));
+                    (one, other)
+                },
+                "not judged",
+            );
+            println!("{what}, {option}: {ran} ran, {refused} were refused, {mismatched} found");
+            assert!(
+                ran + mismatched > 0 && refused > 0,
+                "{what}: {ran} {refused} {mismatched}"
+            );
+            if by_descriptor {
+                assert_eq!(
+                    mismatched, 0,
+                    "{what}: another file than the one that was judged was mounted"
+                );
+            }
+            found += mismatched;
+        }
+    }
+    // The control: whoever mounts by path is led astray, and V-10 sees it.
+    assert!(found > 0, "nothing was exchanged in time to matter");
 }
 
 /// Documented in attacks/race-destination-for-a-link.md.

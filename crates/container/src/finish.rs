@@ -2,6 +2,7 @@
 //! has run: bind mounts of its own, the image's own /dev, the files of a tmpfs with `tmpcopyup`, the propagation of single mounts,
 //! attributes of mounts, devices outside /dev, the loopback interface, and the size of the terminal.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -38,7 +39,7 @@ pub(crate) struct Finish {
 struct MountStep {
     destination: String,
     /// What is to be mounted there first.
-    tree: Option<Attached>,
+    tree: RefCell<Option<Attached>>,
     /// What the image has there is to be copied to it first.
     copy_up: Option<CopyUp>,
     attributes: u64,
@@ -147,7 +148,7 @@ fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<Mou
     };
     let step = |attributes, propagation: Option<Propagation>, recursive| MountStep {
         destination: destination.to_owned(),
-        tree: None,
+        tree: RefCell::new(None),
         copy_up: None,
         attributes,
         propagation,
@@ -157,7 +158,7 @@ fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<Mou
     let mut steps = Vec::new();
     if let Some(tree) = tree {
         let mut first = step(0, None, false);
-        first.tree = Some(tree);
+        first.tree = RefCell::new(Some(tree));
         steps.push(first);
     }
     if copies_up(mount) {
@@ -261,7 +262,8 @@ fn root() -> Result<OwnedFd, CallError> {
 
 fn mount_step(step: &MountStep) -> Result<(), Failure> {
     let destination = Path::new(&step.destination);
-    if let Some(attached) = &step.tree {
+    // Closed when it is mounted: whoever has it open keeps it from being unmounted.
+    if let Some(attached) = step.tree.take() {
         let lifted = lift(&attached.above)?;
         if attached.instead {
             detach(Path::new("/dev"))?;

@@ -50,6 +50,7 @@ mod rootless;
 mod run;
 mod scheduling;
 pub mod seal;
+mod sources;
 mod start;
 mod state;
 mod stats;

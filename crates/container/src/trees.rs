@@ -5,6 +5,7 @@
 //! |---|---|
 //! | those with mapped owners | does not map |
 //! | one at /dev | would make links and devices in the source |
+//! | those that may come last ([`crate::sources`]) | would open the source once more |
 //! | in a user namespace, those whose source its root cannot reach | looks for sources when it is in there already |
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::error::{ContainerError, Result};
 use crate::finish;
 use crate::idmap;
 use crate::promise::{look, path_of};
+use crate::sources;
 
 /// A copy of a bind mount's source, mounted nowhere yet.
 #[derive(Debug)]
@@ -46,13 +48,15 @@ pub(crate) fn is_at_dev(mount: &Mount) -> bool {
 /// mapped, or mapped owners of a mount that is no bind mount.
 pub(crate) fn make(config: &Config, bundle: &Path, held: &gabion_host::Held) -> Result<Vec<Tree>> {
     let mut trees = Vec::new();
+    let (chosen, propagation) = sources::chosen(config, held);
     let linux = config.linux.value();
     // Without root there is no copying what is out of reach.
     let may_be_out_of_reach = nix::unistd::geteuid().is_root()
         && linux.is_some_and(|linux| linux.namespaces.items().iter().any(|entry| entry.kind == "user"));
     for (index, entry) in config.mounts.items().iter().enumerate() {
         let is_mapped = idmap::is_mapped(entry);
-        let is_ours = is_mapped || is_dev(entry);
+        let is_chosen = chosen.contains(&index);
+        let is_ours = is_mapped || is_dev(entry) || is_chosen;
         let is_in_question = entry.is_bind() && may_be_out_of_reach;
         if !is_ours && !is_in_question {
             continue;
@@ -77,7 +81,12 @@ pub(crate) fn make(config: &Config, bundle: &Path, held: &gabion_host::Held) -> 
             None => look(&bundle.join(source))?,
         };
         if is_ours || !is_reachable(config, &path_of(&place)?) {
-            let tree = tree(&place, entry, mapping).map_err(|error| match error {
+            let propagation = if is_chosen {
+                propagation
+            } else {
+                Propagation::Private
+            };
+            let tree = tree(&place, entry, propagation, mapping).map_err(|error| match error {
                 ContainerError::Call(error) if error.errno == Errno::EINVAL && is_mapped => {
                     unsupported(format!(
                         "the file system of source {source:?} cannot map owners, or does so already: {error}"
@@ -91,12 +100,17 @@ pub(crate) fn make(config: &Config, bundle: &Path, held: &gabion_host::Held) -> 
     Ok(trees)
 }
 
-fn tree(place: &OwnedFd, entry: &Mount, mapping: Option<OwnedFd>) -> Result<OwnedFd> {
+fn tree(
+    place: &OwnedFd,
+    entry: &Mount,
+    propagation: Propagation,
+    mapping: Option<OwnedFd>,
+) -> Result<OwnedFd> {
     let has = |name: &str| entry.options.items().iter().any(|option| option == name);
     let recursive = has("rbind");
     let tree = mount::copy_tree(place, recursive)?;
     // A copy is a peer of what it was copied from: nothing mounted in the container is to show on the host.
-    mount::set_attributes(&tree, 0, Some(Propagation::Private), true)?;
+    mount::set_attributes(&tree, 0, Some(propagation), true)?;
     if let Some(namespace) = mapping {
         mount::map_owners(&tree, &namespace, recursive && has("ridmap"))?;
     }

@@ -40,7 +40,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::Config;
-use gabion_baseline::facts::{Fact, FactKind, Facts, Flag};
+use gabion_baseline::facts::{DestinationFact, Fact, FactKind, Facts, Flag};
 
 pub use bundle::{BundleError, BundleFile};
 pub use caller::engine_by_bundle;
@@ -89,6 +89,8 @@ pub struct Held {
     pub namespaces: Vec<Option<OwnedFd>>,
     /// One element for each of `mounts`: what a bind mount's source led to, opened with `O_PATH`.
     pub sources: Vec<Option<OwnedFd>>,
+    /// One element for each of `mounts`: where its destination led to in the container, after links.
+    pub destinations: Vec<Option<PathBuf>>,
     /// The root directory, opened with `O_PATH`.
     pub rootfs: Option<OwnedFd>,
 }
@@ -184,6 +186,13 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
                 .map(|mount| sources.look(&mut walker, &landmarks, mount));
             (facts.mount_sources, held.sources) = looked.unzip();
             facts.mount_destinations = destinations(config, &rootfs, &held.sources);
+            let inside = |fact: &Fact<DestinationFact>| match fact.known()? {
+                DestinationFact::Inside(path) | DestinationFact::LinkOut { inside: path, .. } => {
+                    Some(path.clone())
+                }
+                DestinationFact::Broken(_) => None,
+            };
+            held.destinations = facts.mount_destinations.iter().map(inside).collect();
         }
         if wants(FactKind::Entrypoint) {
             facts.entrypoint = entrypoint::look(config, &rootfs, &held.sources);
@@ -272,7 +281,7 @@ fn destinations(
     config: &Config,
     rootfs: &Result<Found, NoRootfs>,
     sources: &[Option<OwnedFd>],
-) -> Vec<Fact<gabion_baseline::facts::DestinationFact>> {
+) -> Vec<Fact<DestinationFact>> {
     let mounts = config.mounts.items().iter();
     match rootfs {
         Ok(found) => {
@@ -320,7 +329,7 @@ fn points(config: &Config) -> impl Iterator<Item = (&'static str, &[gabion_basel
 mod tests {
     use std::fs;
 
-    use gabion_baseline::facts::{DestinationFact, NamespaceFact, RootfsFact};
+    use gabion_baseline::facts::{NamespaceFact, RootfsFact};
 
     use super::*;
     use crate::testing::config;
