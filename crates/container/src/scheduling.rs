@@ -230,11 +230,14 @@ pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
     Ok(Some(MemoryPolicy { mode, nodes }))
 }
 
+/// Numbers of processors or memory nodes, if there is a word on them.
+type Members = Option<BTreeSet<u32>>;
+
 /// Processors and memory nodes that a configuration's cpuset names; `None` where it names none.
 ///
 /// # Errors
 /// As [`Scheduling::of`].
-pub(crate) fn sets(config: &Config) -> Result<(Option<BTreeSet<u32>>, Option<BTreeSet<u32>>)> {
+pub(crate) fn sets(config: &Config) -> Result<(Members, Members)> {
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
     let cpu = resources.and_then(|resources| resources.cpu.value());
     // Written after the others, so what it says of a file holds.
@@ -260,7 +263,7 @@ pub(crate) fn sets(config: &Config) -> Result<(Option<BTreeSet<u32>>, Option<BTr
 ///
 /// # Errors
 /// As [`Scheduling::of`].
-pub(crate) fn within(cpuset: Option<BTreeSet<u32>>, process: &Process) -> Result<Option<BTreeSet<u32>>> {
+pub(crate) fn within(cpuset: Members, process: &Process) -> Result<Members> {
     let affinity: Affinity =
         read("/process/execCPUAffinity", process.exec_cpu_affinity.value())?.unwrap_or_default();
     if affinity.last.trim().is_empty() {
