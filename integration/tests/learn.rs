@@ -357,6 +357,17 @@ fn a_program_that_cannot_start_teaches_nothing() {
     container.config["process"]["args"] = json!(["/bin/text"]);
     assert_eq!(learn(&container, &[]).status, 1);
     assert!(site.last_error().contains("/bin/text"), "{}", site.last_error());
+    // Ended on its way to the program, before any filter.
+    site.write_policy("[[allow.hooks]]\npoint = \"startContainer\"\npath = \"/bin/false\"\n");
+    container.script("true");
+    container.config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]});
+    assert_eq!(learn(&container, &[]).status, 1);
+    assert!(
+        site.last_error().contains("startContainer"),
+        "{}",
+        site.last_error()
+    );
+    assert!(!container.ran());
     container.assert_gone();
     assert!(!output(&container).exists());
     assert_eq!(instances(&container.id), [""; 0]);

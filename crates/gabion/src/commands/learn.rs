@@ -101,13 +101,6 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
     let force = Force::of(&admitted)?;
     let (trace, untraced) = trace(id.as_str());
 
-    let (watcher_end, process_end) = UnixStream::pair().context("cannot make a pair of sockets")?;
-    let watch = Watch {
-        program: profile::watching(&force.profile)
-            .map_err(gabion_learn::LearnError::from)?
-            .program,
-        channel: process_end.into(),
-    };
     let draft = output.draft().to_owned();
     let guard = Guard::new(&root, &id, create.bundle.clone(), || {
         if let Some(trace) = &trace {
@@ -115,6 +108,15 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         }
         discard(&draft);
     })?;
+
+    // After the guard, which would otherwise hold them open: their end tells that the process has ended.
+    let (watcher_end, process_end) = UnixStream::pair().context("cannot make a pair of sockets")?;
+    let watch = Watch {
+        program: profile::watching(&force.profile)
+            .map_err(gabion_learn::LearnError::from)?
+            .program,
+        channel: process_end.into(),
+    };
 
     let began = gabion_ledger::Timestamp::now().to_string();
     let clock = Instant::now();
