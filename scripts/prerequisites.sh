@@ -38,6 +38,7 @@ if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need iptables command -v iptables
     need uidmap command -v newuidmap
     need kubernetes-client command -v kubectl
+    need mmdebstrap command -v mmdebstrap
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
