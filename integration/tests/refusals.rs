@@ -387,3 +387,36 @@ fn gabions_own_state_ledger_and_policy_are_no_volumes_in_any_profile() {
     container.run().ok();
     assert!(container.ran());
 }
+
+#[test]
+fn flags_that_weaken_a_container_are_recorded_and_refused_under_restricted() {
+    for (flags, rule) in [
+        (&["--no-pivot"][..], "OPS-04:no-pivot"),
+        (&["--no-new-keyring"], "OPS-04:no-new-keyring"),
+        (&["--preserve-fds", "1"], "OPS-04:preserve-fds"),
+    ] {
+        for (profile, action) in [("baseline", "audit"), ("restricted", "deny")] {
+            let site = Site::new();
+            let judged = |flags: &[&str]| {
+                let mut container = site.container();
+                container.arguments = ["--profile", profile]
+                    .iter()
+                    .chain(flags)
+                    .map(Into::into)
+                    .collect();
+                // A descriptor that can be handed on.
+                container.caller = ["sh", "-c", "exec 3</dev/null; exec \"$@\"", "sh"]
+                    .map(Into::into)
+                    .to_vec();
+                // Whether it can be built so is not what is asked: what becomes of it is in the record.
+                drop(container.create());
+                let decisions = site.decisions();
+                let findings = decisions.last().unwrap()["findings"].as_array().unwrap().clone();
+                let found = findings.into_iter().find(|finding| finding["rule"] == rule);
+                found.map(|finding| finding["action"].clone())
+            };
+            assert_eq!(judged(flags), Some(json!(action)), "{rule} {profile}");
+            assert_eq!(judged(&[]), None, "the control: {profile} without {flags:?}");
+        }
+    }
+}
