@@ -27,12 +27,13 @@ pub(crate) enum Failure {
     Exec(Box<Failure>),
 }
 
-/// An error and its causes, each said once: some sentences have their cause in them already.
+/// An error and its causes, each said once: some sentences have their cause in them already, at the end or before what
+/// to do about it.
 fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let more = cause.to_string();
-        if !text.ends_with(&more) {
+        if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
     }
@@ -99,5 +100,29 @@ impl Failure {
             Failure::Exec(failure) => failure.innermost(),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_wherever_the_sentence_has_it() {
+        let full = || io::Error::from_raw_os_error(28);
+        let ledger = gabion_ledger::LedgerError::Append {
+            path: "/var/log/gabion/decisions.jsonl".into(),
+            source: full(),
+        };
+        let line = Failure::from(ledger).line();
+        assert_eq!(line.matches("No space left on device").count(), 1, "{line}");
+        assert!(line.ends_with("in [ledger] of the policy"), "{line}");
+        let plain = anyhow::Error::from(full()).context("cannot write to standard output");
+        assert_eq!(
+            Failure::from(plain).line(),
+            "cannot write to standard output: No space left on device (os error 28)"
+        );
     }
 }
