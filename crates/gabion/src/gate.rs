@@ -188,7 +188,7 @@ fn conclude(
     subject: Subject<'_>,
 ) -> Result<Box<Admitted>, Failure> {
     book.record.profile = profile.to_owned();
-    book.record.findings = judgement.findings().iter().map(recorded).collect();
+    book.record.findings = all_recorded(judgement.findings());
     let report = Report::of(&judgement, subject);
     match judgement {
         Judgement::Refused(_) => {
@@ -267,6 +267,36 @@ impl Book {
     }
 }
 
+/// What is recorded of findings. A filter lets a dozen entries of the floor through, to which the same happens: these are
+/// one finding with a dozen values.
+fn all_recorded(findings: &[Finding]) -> Vec<RecordedFinding> {
+    let mut all: Vec<RecordedFinding> = Vec::new();
+    for finding in findings {
+        let mut recorded = recorded(finding);
+        if let Some(value) = recorded.rule.strip_prefix("SEC-03:") {
+            let value = value.to_owned();
+            recorded.rule = "SEC-03".to_owned();
+            let like = |other: &&mut RecordedFinding| {
+                !other.values.is_empty()
+                    && (&other.rule, &other.action, &other.pointer, &other.waiver)
+                        == (
+                            &recorded.rule,
+                            &recorded.action,
+                            &recorded.pointer,
+                            &recorded.waiver,
+                        )
+            };
+            if let Some(other) = all.iter_mut().find(like) {
+                other.values.push(value);
+                continue;
+            }
+            recorded.values.push(value);
+        }
+        all.push(recorded);
+    }
+    all
+}
+
 fn recorded(finding: &Finding) -> RecordedFinding {
     let action = match finding.action {
         gabion_baseline::Action::Audit => "audit",
@@ -275,6 +305,7 @@ fn recorded(finding: &Finding) -> RecordedFinding {
     };
     RecordedFinding {
         rule: finding.rule.clone(),
+        values: Vec::new(),
         action: action.to_owned(),
         pointer: finding.pointer.clone(),
         waiver: finding

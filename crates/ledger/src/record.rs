@@ -110,6 +110,10 @@ pub enum Verdict {
 pub struct RecordedFinding {
     /// `CAP-03:SYS_ADMIN`.
     pub rule: String,
+    /// Of several findings of one rule that differ in their value alone, the values: `AF_ALG`, `io_uring`. `rule` is
+    /// then without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
     /// `deny`, `harden` or `audit`.
     pub action: String,
     /// A JSON pointer into config.json.
@@ -138,6 +142,7 @@ mod tests {
         record.message = Some("gabion refused web-1: …".to_owned());
         record.findings = vec![RecordedFinding {
             rule: "MNT-02".to_owned(),
+            values: Vec::new(),
             action: "deny".to_owned(),
             pointer: "/mounts/9/source".to_owned(),
             waiver: None,

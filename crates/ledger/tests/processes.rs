@@ -26,6 +26,7 @@ fn record(id: String) -> Record {
     let mut record = Record::now(id, Operation::Create, Verdict::Refused, "baseline");
     let finding = |i| RecordedFinding {
         rule: format!("CAP-03:CAPABILITY_{i}"),
+        values: Vec::new(),
         action: "deny".to_owned(),
         pointer: "/process/capabilities/bounding".to_owned(),
         waiver: None,
