@@ -160,11 +160,12 @@ impl Site {
         last["msg"].as_str().unwrap().to_owned()
     }
 
-    /// What lies in the state root.
+    /// What lies in the state root of containers. Filters that are kept for all of them are none's.
     pub fn state_entries(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
         entries
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "~filters")
             .collect()
     }
 }

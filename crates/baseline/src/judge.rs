@@ -224,6 +224,7 @@ pub fn judge(
     policy: &Policy,
     operation: &Operation,
 ) -> Result<Judgement, AllegationError> {
+    let mut findings: Vec<Finding> = Vec::new();
     let case = Case {
         config: allegation.config(),
         document: allegation.document(),
@@ -231,8 +232,8 @@ pub fn judge(
         policy,
         profile: policy.profile,
         operation,
+        findings: &[],
     };
-    let mut findings = Vec::new();
     for rule in rules::all() {
         // A violation may bring levels of its own, so a rule that is off is skipped only if its function
         // has nothing to say in this profile at all: `Level::Off` in the catalogue means exactly that.
@@ -240,15 +241,19 @@ pub fn judge(
             continue;
         }
         let mut violations = Violations::default();
+        let case = Case {
+            findings: &findings,
+            ..case
+        };
         (rule.check)(&case, &mut violations);
         #[cfg(test)]
         rules::mutation::change(rule, &mut violations);
-        findings.extend(
-            violations
-                .list
-                .into_iter()
-                .filter_map(|violation| finding(rule, violation, &case)),
-        );
+        let found: Vec<Finding> = violations
+            .list
+            .into_iter()
+            .filter_map(|violation| finding(rule, violation, &case))
+            .collect();
+        findings.extend(found);
     }
     if !policy.site_rules.is_empty() && !matches!(operation, Operation::Host) {
         findings.extend(of_the_site(allegation.document(), &case));

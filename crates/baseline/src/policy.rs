@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ pub type DefaultSeccomp = fn(&[String]) -> Value;
 
 /// Says what a filter, the value of `linux.seccomp` or null, may let through of what no container may do, for a bounding
 /// set; or why that cannot be said.
-pub type SeccompGaps = fn(&Value, &[String]) -> Result<Vec<SeccompGap>, String>;
+pub type SeccompGaps = Arc<dyn Fn(&Value, &[String]) -> Result<Vec<SeccompGap>, String> + Send + Sync>;
 
 /// Something that no container may do, and that a filter may let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Policy {
             site_rules: Vec::new(),
             today: None,
             default_seccomp,
-            seccomp_gaps: nobody_knows,
+            seccomp_gaps: Arc::new(nobody_knows),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::change::Change;
 use crate::config::Config;
 use crate::facts::{FactKind, Facts};
+use crate::finding::Finding;
 use crate::judge::Operation;
 use crate::pointer::Pointer;
 use crate::policy::Policy;
@@ -133,6 +134,30 @@ pub struct Case<'a> {
     pub profile: Profile,
     /// What is to be done with the bundle.
     pub operation: &'a Operation,
+    /// What the rules before this one found, in the catalogue's order.
+    pub findings: &'a [Finding],
+}
+
+impl Case<'_> {
+    /// The bounding set that the container will have, as far as the rules before this one decide about it.
+    pub fn bounding_after_hardening(&self) -> Vec<String> {
+        let sets = self
+            .config
+            .process
+            .value()
+            .and_then(|process| process.capabilities.value());
+        let mut bounding = sets.map_or_else(Vec::new, |sets| sets.bounding.items().to_vec());
+        for change in self.findings.iter().flat_map(|finding| &finding.changes) {
+            match change {
+                Change::FillCapabilities { capabilities } => bounding.clone_from(capabilities),
+                Change::DropCapability { set, capability } if *set == "bounding" => {
+                    bounding.retain(|name| name != capability);
+                }
+                _ => {}
+            }
+        }
+        bounding
+    }
 }
 
 /// A violation as a rule's function reports it, before its level is looked up.

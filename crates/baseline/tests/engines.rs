@@ -202,7 +202,7 @@ fn judged(name: &str, profile: Profile) -> Judgement {
         profile,
         |_| serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"}),
     );
-    policy.seccomp_gaps = gaps;
+    policy.seccomp_gaps = std::sync::Arc::new(gaps);
     judge(
         &allegation,
         &facts,

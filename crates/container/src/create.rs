@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gabion_baseline::Admitted;
 use gabion_baseline::facts::{CgroupMode, LsmFact};
+use gabion_filters::Filters;
 use gabion_sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -65,6 +67,8 @@ pub struct CreateOptions {
     pub held: gabion_host::Held,
     /// The Linux security modules of this host.
     pub lsm: LsmFact,
+    /// The seccomp filters that judgement looked at.
+    pub filters: Arc<Filters>,
     /// Do without what only root of the host may do: cgroups above all.
     pub rootless: bool,
 }
@@ -149,6 +153,7 @@ pub(crate) fn create_watched(
             own_namespaces: &plan::own_namespaces()?,
             namespaces: &options.held.namespaces,
             new_keyring: options.new_keyring,
+            filters: &options.filters,
             preserved_descriptors: options.preserved_descriptors,
             listen_descriptors,
             lsm: &options.lsm,

@@ -22,11 +22,13 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gabion_baseline::Admitted;
 use gabion_baseline::config::ConsoleSize;
 use gabion_baseline::facts::LsmFact;
 use gabion_descent::{ExpectedNamespace, Failure, Limit, Plan, Report, report};
+use gabion_filters::Filters;
 use gabion_sys::process;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -69,6 +71,8 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
     /// The Linux security modules of this host.
     pub lsm: LsmFact,
+    /// The seccomp filters that judgement looked at.
+    pub filters: Arc<Filters>,
 }
 
 /// A process that was started in a container.
@@ -196,6 +200,7 @@ fn plan(
             // The container's keyring is the init process'; a further process gets one of its own, as it gets
             // none of the caller's.
             new_keyring: true,
+            filters: &options.filters,
             preserved_descriptors: options.preserved_descriptors,
             listen_descriptors: 0,
             lsm: &options.lsm,

@@ -3,21 +3,23 @@
 use gabion_baseline::Admitted;
 use gabion_baseline::change::FLOOR;
 use gabion_descent::{Canary, Filter, Instruction};
-use gabion_seccomp::{Compiled, Profile, Target};
+use gabion_filters::Filters;
+use gabion_seccomp::Compiled;
+use gabion_seccomp::floor::FloorError;
 
 use crate::error::Result;
 use crate::listener;
 use crate::plan::unsupported;
 
-/// Compiles the effective filters, in the order in which they are loaded; says which denied calls can serve as
+/// Gives the effective filters, in the order in which they are loaded; says which denied calls can serve as
 /// canaries, and whether the filters let the init process read its own status and report.
 ///
 /// The floor comes first: where both deny a call with an errno, the kernel gives that of the filter that was loaded
 /// last, and the engine knows best what its programs expect.
-pub(crate) fn filters(admitted: &Admitted) -> Result<(Vec<Filter>, Vec<Canary>, bool)> {
+pub(crate) fn filters(admitted: &Admitted, made: &Filters) -> Result<(Vec<Filter>, Vec<Canary>, bool)> {
     let mut compiled = Vec::new();
-    compiled.extend(floor(admitted)?);
-    compiled.extend(profile(admitted)?);
+    compiled.extend(floor(admitted, made)?);
+    compiled.extend(profile(admitted, made)?);
     let has_listener = compiled.iter().any(|filter| filter.listener);
     let flags: Vec<u64> = compiled.iter().map(|filter| filter.flags).collect();
     let programs: Vec<_> = compiled.into_iter().map(|filter| filter.program).collect();
@@ -57,23 +59,22 @@ pub(crate) fn filters(admitted: &Admitted) -> Result<(Vec<Filter>, Vec<Canary>, 
     Ok((filters, canaries, readable))
 }
 
-/// The engine's filter, or the one that was filled in.
-fn profile(admitted: &Admitted) -> Result<Option<Compiled>> {
+/// The engine's filter, or the one that was filled in: what judgement looked at, where it did.
+fn profile(admitted: &Admitted, made: &Filters) -> Result<Option<Compiled>> {
     let Some(value) = admitted.document().pointer("/linux/seccomp") else {
         return Ok(None);
     };
-    let profile = Profile::from_value(value)
-        .or_else(|error| unsupported(&format!("/linux/seccomp{}", error.pointer()), error.to_string()))?;
-    let Some(profile) = profile else {
-        return Ok(None);
-    };
-    gabion_seccomp::compile(&profile, &Target::native())
-        .map(Some)
-        .or_else(|error| unsupported("/linux/seccomp", error.to_string()))
+    match made.study(value) {
+        Ok(study) => Ok(study.compiled.clone()),
+        Err(FloorError::Profile(error)) => {
+            unsupported(&format!("/linux/seccomp{}", error.pointer()), error.to_string())
+        }
+        Err(error) => unsupported("/linux/seccomp", error.to_string()),
+    }
 }
 
 /// The floor, for the capabilities that the container keeps.
-fn floor(admitted: &Admitted) -> Result<Option<Compiled>> {
+fn floor(admitted: &Admitted, made: &Filters) -> Result<Option<Compiled>> {
     let Some(linux) = admitted.document().get("linux") else {
         return Ok(None);
     };
@@ -89,5 +90,6 @@ fn floor(admitted: &Admitted) -> Result<Option<Compiled>> {
         .pointer("/process/capabilities/bounding")
         .and_then(|value| serde_json::from_value(value.clone()).ok())
         .unwrap_or_default();
-    gabion_seccomp::floor::filter(&entries, &bounding).or_else(|error| unsupported(&place, error.to_string()))
+    made.floor(&entries, &bounding)
+        .or_else(|error| unsupported(&place, error.to_string()))
 }

@@ -34,7 +34,7 @@ use crate::hooks::HookState;
 
 /// What the process does between its filters and execve: libcontainer's wait for `start`, and our own reports. An agent
 /// cannot be asked about these, since it has the listener only after some of them.
-const NEEDED: [(i64, &str); 11] = [
+const NEEDED: [(i64, &str); 12] = [
     (nix::libc::SYS_read, "read"),
     (nix::libc::SYS_write, "write"),
     (nix::libc::SYS_close, "close"),
@@ -45,6 +45,7 @@ const NEEDED: [(i64, &str); 11] = [
     (nix::libc::SYS_mmap, "mmap"),
     (nix::libc::SYS_munmap, "munmap"),
     (nix::libc::SYS_mremap, "mremap"),
+    (nix::libc::SYS_getpid, "getpid"),
     (nix::libc::SYS_exit_group, "exit_group"),
 ];
 

@@ -13,6 +13,7 @@ use gabion_baseline::given::Given;
 use gabion_descent::{
     CapabilitySets, ExpectedNamespace, Limit, NamespaceIdentity, Plan, SecurityLabel, User,
 };
+use gabion_filters::Filters;
 use gabion_sys::process::resource_number;
 
 use crate::error::{ContainerError, Result};
@@ -29,6 +30,7 @@ pub(crate) struct Context<'a> {
     /// The namespaces to join, as they were judged: one element for each of `linux.namespaces`.
     pub(crate) namespaces: &'a [Option<OwnedFd>],
     pub(crate) new_keyring: bool,
+    pub(crate) filters: &'a Filters,
     pub(crate) preserved_descriptors: u32,
     pub(crate) listen_descriptors: u32,
     pub(crate) lsm: &'a LsmFact,
@@ -45,7 +47,7 @@ pub(crate) fn plan(admitted: &Admitted, context: &Context<'_>) -> Result<Plan> {
     let Some(process) = config.process.value() else {
         return unsupported("/process", "is missing: there is no program to run");
     };
-    let (filters, canaries, readable) = filters::filters(admitted)?;
+    let (filters, canaries, readable) = filters::filters(admitted, context.filters)?;
     let (mounts, sysctls, id_maps, time_offsets) = match &context.surroundings {
         Some(around) => (
             promise::mount_table(config, around)?,

@@ -15,8 +15,10 @@
 //! would be for ever if whoever locked it was killed: the init process waits for a start that cannot come. So
 //! `maker` names the process that builds, and whoever waits for the lock of one that was killed ends what it left.
 //!
+//! `<root>/~filters/` holds seccomp filters that were made once, for all containers.
+//!
 //! A container's directory appears under its id by one rename(2), with `state.json` in it: it is there whole or
-//! not at all. Names that begin with `~` are on their way in or out; no id can begin with it.
+//! not at all. Other names that begin with `~` are on their way in or out; no id can begin with it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -157,6 +159,11 @@ impl StateRoot {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where seccomp filters are kept that were made once: a name that no container's can be.
+    pub fn filters(&self) -> PathBuf {
+        self.path.join("~filters")
     }
 
     /// Where a container's directory is, or would be.

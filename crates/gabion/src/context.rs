@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gabion_baseline::policy_file::Site;
+use gabion_filters::Filters;
 use gabion_ledger::{Ledger, Settings};
 
 use crate::cli::{Globals, Rootless};
@@ -21,6 +23,7 @@ pub(crate) struct Context<'a> {
     globals: &'a Globals,
     program: &'a OsStr,
     log: &'a Log,
+    filters: Arc<Filters>,
 }
 
 impl<'a> Context<'a> {
@@ -29,11 +32,17 @@ impl<'a> Context<'a> {
             globals,
             program,
             log,
+            filters: Arc::default(),
         }
     }
 
     pub(crate) fn globals(&self) -> &Globals {
         self.globals
+    }
+
+    /// The seccomp filters that judgement and building have in common. Whoever starts something has them kept.
+    pub(crate) fn filters(&self) -> &Arc<Filters> {
+        &self.filters
     }
 
     /// The directory of the containers' state.
@@ -76,7 +85,9 @@ impl<'a> Context<'a> {
     /// a container can be killed and deleted whatever the policy's state.
     pub(crate) fn site(&self) -> Result<(Site, ChosenBy), Failure> {
         let mut site = policy::load(self.globals.policy.as_deref(), gabion_seccomp::default::profile)?;
-        site.policy.seccomp_gaps = crate::commands::seccomp::gaps;
+        let filters = Arc::clone(&self.filters);
+        site.policy.seccomp_gaps =
+            Arc::new(move |filter, bounding| crate::commands::seccomp::gaps(&filters, filter, bounding));
         let by = policy::choose(&mut site, self.globals.profile, Path::new(self.program));
         // Without a place that this user could write to, none is chosen: opening the usual one says why.
         if self.is_rootless()

@@ -61,7 +61,7 @@ fn gaps(filter: &Value, bounding: &[String]) -> Result<Vec<SeccompGap>, String> 
 /// A built-in profile, as the program has it; with every rule on that it leaves off.
 fn policy(profile: Profile, everything: bool) -> Policy {
     let mut policy = Policy::builtin(profile, default::profile);
-    policy.seccomp_gaps = gaps;
+    policy.seccomp_gaps = std::sync::Arc::new(gaps);
     if everything {
         for rule in rules::all().filter(|rule| rule.levels.of(profile) == Level::Off) {
             policy.levels.insert(rule.id.to_owned(), Level::Audit);

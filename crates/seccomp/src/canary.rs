@@ -8,7 +8,7 @@
 //! do not ask filters about it.
 
 use crate::abi::Abi;
-use crate::interpret::{Data, strictest};
+use crate::interpret::{Data, strictest, strictest_checked};
 use crate::program::Program;
 use crate::syscalls::{Resolved, resolve};
 use crate::verdict::Verdict;
@@ -52,6 +52,9 @@ const GARBAGE: u64 = 0xdead_beef_0000_0000;
 const NOWHERE: u64 = 0xffff_ffff;
 const SOCK_SEQPACKET: u64 = 5;
 const SOCK_RAW: u64 = 3;
+const FUTEX_PRIVATE: u64 = 128;
+/// A flag of swapon(2) that there is none of.
+const NO_FLAG: u64 = 0x8000_0000;
 
 const CANDIDATES: &[Candidate] = &[
     candidate("socket(AF_ALG)", "socket", [38, SOCK_SEQPACKET, 0, 0, 0, 0]),
@@ -78,6 +81,12 @@ const CANDIDATES: &[Candidate] = &[
     candidate("socket(AF_XDP)", "socket", [44, SOCK_RAW, 0, 0, 0, 0]),
     candidate("socket(AF_BLUETOOTH)", "socket", [31, SOCK_RAW, 1, 0, 0, 0]),
     candidate("socket(AF_PPPOX)", "socket", [24, 1, 0, 0, 0, 0]),
+    // A pair needs an address to put it at; without one the kernel makes none.
+    candidate(
+        "socketpair(AF_VSOCK)",
+        "socketpair",
+        [40, SOCK_SEQPACKET, 0, 0, 0, 0],
+    ),
     candidate("ioctl(TIOCSTI)", "ioctl", [NOWHERE, 0x5412, 0, 0, 0, 0]),
     candidate(
         "ioctl(TIOCSTI with high bits)",
@@ -103,6 +112,25 @@ const CANDIDATES: &[Candidate] = &[
     candidate("userfaultfd", "userfaultfd", [0; 6]),
     candidate("unshare(CLONE_NEWUSER)", "unshare", [0x1000_0000, 0, 0, 0, 0, 0]),
     candidate("kexec_load", "kexec_load", [0; 6]),
+    // Where these reach the kernel, it finds fault with their arguments before it asks for a capability.
+    candidate("swapon", "swapon", [0, NO_FLAG, 0, 0, 0, 0]),
+    candidate("quotactl", "quotactl", [0xff, 0, 0, 0, 0, 0]),
+    candidate("clock_settime", "clock_settime", [9999, 0, 0, 0, 0, 0]),
+    candidate("iopl", "iopl", [4, 0, 0, 0, 0, 0]),
+    // With success, the process is without a fixed memory layout for the moment until it ends.
+    candidate(
+        "personality(ADDR_NO_RANDOMIZE)",
+        "personality",
+        [0x4_0000, 0, 0, 0, 0, 0],
+    ),
+    // Twice the same word, which is refused.
+    candidate(
+        "futex(FUTEX_CMP_REQUEUE_PI)",
+        "futex",
+        [0, 12 | FUTEX_PRIVATE, 1, 0, 0, 0],
+    ),
+    // Reads nothing, of a table that there is none of.
+    candidate("modify_ldt", "modify_ldt", [0; 6]),
     Candidate {
         name: "number 600",
         call: Call::Number(600),
@@ -114,6 +142,9 @@ const CANDIDATES: &[Candidate] = &[
 /// kernel would not take one of the filters.
 pub fn canaries(programs: &[Program]) -> Vec<Canary> {
     let mut canaries = Vec::new();
+    if programs.iter().any(|program| program.check().is_err()) {
+        return canaries;
+    }
     for candidate in CANDIDATES {
         let number = match candidate.call {
             Call::Number(number) => number,
@@ -126,7 +157,7 @@ pub fn canaries(programs: &[Program]) -> Vec<Canary> {
             continue;
         };
         // An errno of 0 would look like success.
-        if let Ok(Verdict::Errno(errno @ 1..)) = strictest(programs, &data) {
+        if let Ok(Verdict::Errno(errno @ 1..)) = strictest_checked(programs, &data) {
             canaries.push(Canary {
                 name: candidate.name.to_owned(),
                 number: number.into(),
@@ -194,6 +225,7 @@ mod tests {
                 ("socket(AF_XDP)", 97),
                 ("socket(AF_BLUETOOTH)", 97),
                 ("socket(AF_PPPOX)", 97),
+                ("socketpair(AF_VSOCK)", 97),
                 ("ioctl(TIOCSTI)", 1),
                 ("ioctl(TIOCSTI with high bits)", 1),
                 ("mount", 1),
@@ -211,6 +243,14 @@ mod tests {
                 ("userfaultfd", 1),
                 ("unshare(CLONE_NEWUSER)", 1),
                 ("kexec_load", 1),
+                ("swapon", 1),
+                ("quotactl", 1),
+                ("clock_settime", 1),
+                #[cfg(target_arch = "x86_64")]
+                ("iopl", 1),
+                ("personality(ADDR_NO_RANDOMIZE)", 1),
+                #[cfg(target_arch = "x86_64")]
+                ("modify_ldt", 38),
                 ("number 600", 38),
             ]
         );
@@ -242,6 +282,17 @@ mod tests {
         assert_eq!(named(zero), [("keyctl".to_owned(), 7)]);
         assert_eq!(canaries(&[]), []);
         assert_eq!(canaries(&[Program::default()]), []);
+    }
+
+    /// Of each entry of the floor something is tried once it is loaded.
+    #[test]
+    fn each_entry_of_the_floor_has_a_canary() {
+        use crate::floor::{ENTRIES, filter};
+        for entry in ENTRIES {
+            let alone = filter(&[entry.name.to_owned()], &[]).unwrap().unwrap();
+            let found = canaries(&[alone.program]);
+            assert!(!found.is_empty(), "{}", entry.name);
+        }
     }
 
     #[test]

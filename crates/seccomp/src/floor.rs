@@ -16,9 +16,12 @@ use serde_json::{Value, json};
 use crate::abi::Abi;
 use crate::compile::{CompileError, Compiled, Target, compile, compile_floor};
 use crate::default::groups::Errno;
+use crate::interpret::run;
 use crate::profile::Profile;
-use crate::reach::{Kind, Word, may_pass};
+use crate::program::Program;
+use crate::reach::{Kind, Word, may_pass_checked};
 use crate::syscalls::{Resolved, resolve};
+use crate::verdict::Verdict;
 
 /// Something that no container may do, unless a capability or the site says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -411,21 +414,121 @@ pub enum FloorError {
     Unknown(String),
 }
 
-/// What a filter, the value of `linux.seccomp`, may let through of the floor, for a container with these capabilities
-/// in its bounding set; all of it, if there is no filter. Every listed architecture is looked at.
+/// What comes of a profile: its filter, and what that may let through of the floor. It depends on the profile alone;
+/// a container's capabilities choose from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Study {
+    /// The filter; `None` if the value of `linux.seccomp` says that there is none.
+    pub compiled: Option<Compiled>,
+    /// What may pass, by part of the floor, in the order of [`ENTRIES`].
+    pub passing: Vec<Passing>,
+}
+
+/// The calls of one part of an entry that may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passing {
+    /// Which of [`ENTRIES`].
+    pub entry: usize,
+    /// Which of its parts.
+    pub part: usize,
+    /// Such as `socket(38)`.
+    pub calls: Vec<String>,
+}
+
+/// Compiles a profile, the value of `linux.seccomp`, and follows the floor through it. Every listed architecture is
+/// looked at. If there is no filter, everything passes.
 ///
 /// # Errors
 /// The value is no profile, or it cannot be compiled.
-pub fn gaps(seccomp: &Value, bounding: &[String]) -> Result<Vec<Gap>, FloorError> {
+pub fn study(seccomp: &Value) -> Result<Study, FloorError> {
     let Some(profile) = Profile::from_value(seccomp)? else {
-        return Ok(gaps_of(None, &[Abi::NATIVE], bounding));
+        return Ok(Study {
+            compiled: None,
+            passing: passing(None, &[Abi::NATIVE]),
+        });
     };
     let compiled = compile(&profile, &Target::native())?;
     let listed = |abi: &Abi| profile.architectures.contains(&abi.architecture());
     let abis: Vec<Abi> = std::iter::once(Abi::NATIVE)
         .chain(Abi::NATIVE.compatible().iter().copied().filter(listed))
         .collect();
-    Ok(gaps_of(Some(&compiled), &abis, bounding))
+    let passing = passing(Some(&compiled), &abis);
+    Ok(Study {
+        compiled: Some(compiled),
+        passing,
+    })
+}
+
+impl Study {
+    /// What may pass of what is denied to a container with these capabilities in its bounding set.
+    pub fn gaps(&self, bounding: &[String]) -> Vec<Gap> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        for passing in &self.passing {
+            let Some(entry) = ENTRIES.get(passing.entry) else {
+                continue;
+            };
+            if !entry
+                .parts
+                .get(passing.part)
+                .is_some_and(|part| part.in_force(bounding))
+            {
+                continue;
+            }
+            let gap = match gaps.last_mut() {
+                Some(gap) if gap.entry == entry.name => gap,
+                _ => {
+                    gaps.push(Gap {
+                        entry: entry.name,
+                        restricted: entry.restricted,
+                        calls: Vec::new(),
+                        reason: entry.reason,
+                    });
+                    let Some(last) = gaps.last_mut() else { continue };
+                    last
+                }
+            };
+            for call in &passing.calls {
+                if !gap.calls.contains(call) {
+                    gap.calls.push(call.clone());
+                }
+            }
+        }
+        gaps
+    }
+
+    /// False if the filter makes a call that it is said not to let through: of each part that is said not to pass, one
+    /// call is tried. For studies that were written down; what [`study`] gives is consistent.
+    pub fn is_consistent(&self) -> bool {
+        let Some(compiled) = &self.compiled else {
+            return self.passing == passing(None, &[Abi::NATIVE]);
+        };
+        let parts = ENTRIES
+            .iter()
+            .enumerate()
+            .flat_map(|(entry, data)| (0..data.parts.len()).map(move |part| (entry, part)));
+        let denied = parts.filter(|(entry, part)| {
+            !self
+                .passing
+                .iter()
+                .any(|passing| (passing.entry, passing.part) == (*entry, *part))
+        });
+        compiled.program.check().is_ok()
+            && denied.into_iter().all(|(entry, part)| {
+                ENTRIES
+                    .get(entry)
+                    .and_then(|entry| entry.parts.get(part))
+                    .is_none_or(|part| part.denied_by(&compiled.program))
+            })
+    }
+}
+
+/// What a filter, the value of `linux.seccomp`, may let through of the floor, for a container with these capabilities
+/// in its bounding set; all of it, if there is no filter.
+///
+/// # Errors
+/// As [`study`].
+pub fn gaps(seccomp: &Value, bounding: &[String]) -> Result<Vec<Gap>, FloorError> {
+    Ok(study(seccomp)?.gaps(bounding))
 }
 
 /// The architectures beside the native one whose programs a filter, the value of `linux.seccomp`, lets run.
@@ -448,34 +551,40 @@ pub fn compatible(seccomp: &Value) -> Result<Vec<&'static str>, FloorError> {
         .collect())
 }
 
-fn gaps_of(compiled: Option<&Compiled>, abis: &[Abi], bounding: &[String]) -> Vec<Gap> {
-    let mut gaps = Vec::new();
-    for entry in ENTRIES {
+fn passing(compiled: Option<&Compiled>, abis: &[Abi]) -> Vec<Passing> {
+    let mut passing = Vec::new();
+    let parts = ENTRIES.iter().enumerate().flat_map(|(entry, data)| {
+        data.parts
+            .iter()
+            .enumerate()
+            .map(move |(at, part)| (entry, at, part))
+    });
+    for (entry, at, part) in parts {
         let mut calls = Vec::new();
-        for part in entry.parts.iter().filter(|part| part.in_force(bounding)) {
-            for (abi, name) in abis
-                .iter()
-                .flat_map(|abi| part.calls.iter().map(move |name| (*abi, *name)))
-            {
-                for (kind, arguments) in part.kinds(name, abi) {
-                    let passes = compiled.is_none_or(|compiled| may_pass(&compiled.program, &kind));
-                    let text = format!("{name}{arguments}");
-                    if passes && !calls.contains(&text) {
-                        calls.push(text);
-                    }
+        for (abi, name) in abis
+            .iter()
+            .flat_map(|abi| part.calls.iter().map(move |name| (*abi, *name)))
+        {
+            for (kind, arguments) in part.kinds(name, abi) {
+                // The program is this crate's own, and was checked when it was made.
+                if compiled.is_some_and(|compiled| !may_pass_checked(&compiled.program, &kind)) {
+                    continue;
+                }
+                let text = format!("{name}{arguments}");
+                if !calls.contains(&text) {
+                    calls.push(text);
                 }
             }
         }
         if !calls.is_empty() {
-            gaps.push(Gap {
-                entry: entry.name,
-                restricted: entry.restricted,
+            passing.push(Passing {
+                entry,
+                part: at,
                 calls,
-                reason: entry.reason,
             });
         }
     }
-    gaps
+    passing
 }
 
 impl Part {
@@ -484,6 +593,22 @@ impl Part {
             .unless
             .iter()
             .any(|one| bounding.iter().any(|has| has == one))
+    }
+
+    /// True if a filter makes none of: the first call of each name, as it is on the native architecture.
+    fn denied_by(&self, program: &Program) -> bool {
+        let first = self
+            .calls
+            .iter()
+            .filter_map(|name| self.kinds(name, Abi::NATIVE).into_iter().next());
+        first.into_iter().all(|(kind, _)| {
+            run(program, &kind.example()).is_ok_and(|run| {
+                !matches!(
+                    Verdict::decode(run.returned),
+                    Verdict::Allow | Verdict::Log | Verdict::Trace(_)
+                )
+            })
+        })
     }
 
     /// The kinds of calls that it is about, with their arguments in words.
@@ -574,44 +699,101 @@ impl Part {
     }
 }
 
+/// What decides about a floor's filter, and nothing else does: entries in force, in the order of [`ENTRIES`], and those
+/// capabilities of a bounding set that take a part of one away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Names of entries, [`COMPATIBILITY`] last.
+    pub entries: Vec<&'static str>,
+    /// Names of capabilities.
+    pub capabilities: Vec<&'static str>,
+}
+
+impl Selection {
+    /// Of these names, for a container with these capabilities in its bounding set.
+    ///
+    /// # Errors
+    /// A name that is no entry.
+    pub fn new(entries: &[String], bounding: &[String]) -> Result<Selection, FloorError> {
+        let known =
+            |name: &&String| *name != COMPATIBILITY && ENTRIES.iter().all(|entry| entry.name != **name);
+        if let Some(unknown) = entries.iter().find(known) {
+            return Err(FloorError::Unknown(unknown.clone()));
+        }
+        let chosen: Vec<&Entry> = ENTRIES
+            .iter()
+            .filter(|entry| entries.iter().any(|name| name == entry.name))
+            .filter(|entry| entry.parts.iter().any(|part| part.in_force(bounding)))
+            .collect();
+        let mut capabilities: Vec<&str> = chosen
+            .iter()
+            .flat_map(|entry| entry.parts)
+            .flat_map(|part| part.unless)
+            .copied()
+            .filter(|one| bounding.iter().any(|has| has == one))
+            .collect();
+        capabilities.sort_unstable();
+        capabilities.dedup();
+        let mut entries_in_force: Vec<&str> = chosen.iter().map(|entry| entry.name).collect();
+        if entries.iter().any(|name| name == COMPATIBILITY) {
+            entries_in_force.push(COMPATIBILITY);
+        }
+        Ok(Selection {
+            entries: entries_in_force,
+            capabilities,
+        })
+    }
+
+    /// True if nothing is denied, so that there is nothing to load.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The filter; `None` if there is nothing to load. With [`COMPATIBILITY`] among its entries, programs of other
+    /// architectures are killed, and x32 does not exist.
+    ///
+    /// # Errors
+    /// It cannot be compiled.
+    pub fn filter(&self) -> Result<Option<Compiled>, FloorError> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let rules: Vec<Value> = self.parts().flat_map(Part::rules).collect();
+        let native_only = self.entries.contains(&COMPATIBILITY);
+        let architectures: Vec<&str> = std::iter::once(&Abi::NATIVE)
+            .chain(Abi::NATIVE.compatible().iter().filter(|_| !native_only))
+            .map(|abi| abi.architecture().as_str())
+            .collect();
+        let profile =
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": rules});
+        let Some(profile) = Profile::from_value(&profile)? else {
+            return Ok(None);
+        };
+        Ok(Some(compile_floor(&profile, &Target::native())?))
+    }
+
+    /// False if a filter that is said to be this selection's makes a call that it should deny: of each part, one call
+    /// of each name is tried. For filters that were written down.
+    pub fn is_denied_by(&self, compiled: &Compiled) -> bool {
+        compiled.program.check().is_ok() && self.parts().all(|part| part.denied_by(&compiled.program))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &'static Part> {
+        ENTRIES
+            .iter()
+            .filter(|entry| self.entries.contains(&entry.name))
+            .flat_map(|entry| entry.parts)
+            .filter(|part| !part.unless.iter().any(|one| self.capabilities.contains(one)))
+    }
+}
+
 /// The filter of these entries, for a container with these capabilities in its bounding set; `None` if nothing of them
-/// is in force. With [`COMPATIBILITY`] among them, programs of other architectures are killed, and x32 does not exist.
+/// is in force.
 ///
 /// # Errors
 /// A name that is no entry.
 pub fn filter(entries: &[String], bounding: &[String]) -> Result<Option<Compiled>, FloorError> {
-    let mut rules = Vec::new();
-    let mut native_only = false;
-    for name in entries {
-        if name == COMPATIBILITY {
-            native_only = true;
-            continue;
-        }
-        let entry = ENTRIES
-            .iter()
-            .find(|entry| entry.name == name)
-            .ok_or_else(|| FloorError::Unknown(name.clone()))?;
-        rules.extend(
-            entry
-                .parts
-                .iter()
-                .filter(|part| part.in_force(bounding))
-                .flat_map(Part::rules),
-        );
-    }
-    if rules.is_empty() && !native_only {
-        return Ok(None);
-    }
-    let architectures: Vec<&str> = std::iter::once(&Abi::NATIVE)
-        .chain(Abi::NATIVE.compatible().iter().filter(|_| !native_only))
-        .map(|abi| abi.architecture().as_str())
-        .collect();
-    let profile =
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": rules});
-    let Some(profile) = Profile::from_value(&profile)? else {
-        return Ok(None);
-    };
-    Ok(Some(compile_floor(&profile, &Target::native())?))
+    Selection::new(entries, bounding)?.filter()
 }
 
 #[cfg(test)]
@@ -678,7 +860,7 @@ mod tests {
         let abis: Vec<Abi> = std::iter::once(Abi::NATIVE)
             .chain(Abi::NATIVE.compatible().iter().copied())
             .collect();
-        assert_eq!(gaps_of(Some(&floor), &abis, &[]), []);
+        assert_eq!(passing(Some(&floor), &abis), []);
         // And it is small: loading takes time for each instruction.
         assert!(
             floor.program.instructions.len() < 900,

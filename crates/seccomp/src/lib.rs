@@ -8,12 +8,13 @@
 //!
 //! - [`profile`]: the OCI object as types. A word that the runtime-spec does not have is an error here.
 //! - [`mod@compile`]: the code generator. What it decides, and where it differs from libseccomp on purpose, is in
-//!   its module text. System call numbers are libseccomp's ([`syscalls`]), the code is ours.
+//!   its module text. System call numbers are libseccomp's, written down ([`syscalls`]); the code is ours.
 //! - [`interpret`](mod@interpret): runs any filter as the kernel would, for one system call.
 //! - [`default`]: gabion's own profile, as reviewed data with a reason beside each group.
 //! - [`floor`]: what no container may do, as a small filter to stack under an engine's.
 //! - [`reach`]: what a filter may answer to all calls of a kind, rather than to one.
 //! - [`words`]: a profile in human words, and the symbolic names of arguments.
+//! - [`written`]: what was made of a profile as bytes, to be kept.
 //! - [`canary`]: calls that a set of filters answers with an errno, so that making them is harmless.
 //!
 //! Everything is a pure function of its arguments. Loading a filter is the business of the crate that may make
@@ -32,9 +33,11 @@ pub mod program;
 pub mod reach;
 mod rules;
 pub mod syscalls;
+mod tables;
 pub mod verdict;
 mod widths;
 pub mod words;
+pub mod written;
 
 pub use abi::Abi;
 pub use canary::{Canary, canaries, permits};

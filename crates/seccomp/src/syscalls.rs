@@ -1,17 +1,17 @@
 //! Names and numbers of system calls, and since when the kernel has them.
 //!
-//! libseccomp is the reference for names that its tables have. Three things are added, because its tables end
-//! with the release that was linked, or answer another question:
+//! [`crate::tables`] has what libseccomp knows, written down; a test holds the two together, so that neither the program
+//! nor what builds it needs the library. Three things are added, because its tables end with the release that they were
+//! taken from, or answer another question:
 //!
-//! - calls that are newer than its tables. Since Linux 5.1 a new call has the same number everywhere;
+//! - calls that are newer. Since Linux 5.1 a new call has the same number everywhere;
 //! - the i386 socket and System V IPC calls. libseccomp answers with a number of its own invention that stands
 //!   for the call and its twin behind socketcall(2) or ipc(2); a filter compares real numbers;
 //! - when a call appeared. A filter answers differently for a call that its author decided against and for one
 //!   that its author could not know.
 
-use libseccomp::{ScmpArch, ScmpSyscall};
-
 use crate::abi::Abi;
+use crate::tables::{NAMES, NONE};
 
 /// A release of Linux, as major and minor number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,23 +248,37 @@ pub fn resolve(name: &str, abi: Abi) -> Resolved {
     {
         return Resolved::Number(*number);
     }
-    match ScmpSyscall::from_name_by_arch(name, library_architecture(abi)) {
-        Err(_) => Resolved::Unknown,
-        // Negative numbers are libseccomp's own, for calls that the architecture does not have.
-        Ok(call) => match u32::try_from(i32::from(call)) {
-            Ok(number) => Resolved::Number(number),
-            Err(_) => Resolved::Elsewhere,
-        },
+    let Ok(at) = NAMES.binary_search_by(|(known, _)| (*known).cmp(name)) else {
+        return Resolved::Unknown;
+    };
+    match NAMES.get(at).and_then(|(_, numbers)| numbers.get(column(abi))) {
+        Some(number) if *number != NONE => Resolved::Number(*number),
+        _ => Resolved::Elsewhere,
+    }
+}
+
+/// Where the numbers of an ABI are in a row of the tables.
+fn column(abi: Abi) -> usize {
+    match abi {
+        Abi::X86_64 => 0,
+        Abi::X86 => 1,
+        Abi::X32 => 2,
+        Abi::Aarch64 => 3,
+        Abi::Arm => 4,
     }
 }
 
 /// Every call of an ABI that is known here, by name, with its number.
 pub fn all(abi: Abi) -> Vec<(String, u32)> {
-    let base = base_ranges(abi).iter().flat_map(|(first, last)| *first..=*last);
-    let named = base.filter_map(|number| {
-        let call = ScmpSyscall::from(i32::try_from(number | abi.base()).ok()?);
-        let name = call.get_name_by_arch(library_architecture(abi)).ok()?;
-        Some((name, number | abi.base()))
+    let in_use = |number: u32| {
+        let number = number & !abi.base();
+        base_ranges(abi)
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&number))
+    };
+    let named = NAMES.iter().filter_map(|(name, _)| match resolve(name, abi) {
+        Resolved::Number(number) if in_use(number) => Some(((*name).to_owned(), number)),
+        _ => None,
     });
     let later = LATER.iter().filter(|later| !later.absent.contains(&abi));
     let mut all: Vec<(String, u32)> = named
@@ -283,19 +297,100 @@ pub fn since(name: &str) -> Release {
         .map_or(Release::BASE, |later| later.since)
 }
 
-fn library_architecture(abi: Abi) -> ScmpArch {
-    match abi {
-        Abi::X86_64 => ScmpArch::X8664,
-        Abi::X86 => ScmpArch::X86,
-        Abi::X32 => ScmpArch::X32,
-        Abi::Aarch64 => ScmpArch::Aarch64,
-        Abi::Arm => ScmpArch::Arm,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libseccomp::{ScmpArch, ScmpSyscall};
+
+    fn library_architecture(abi: Abi) -> ScmpArch {
+        match abi {
+            Abi::X86_64 => ScmpArch::X8664,
+            Abi::X86 => ScmpArch::X86,
+            Abi::X32 => ScmpArch::X32,
+            Abi::Aarch64 => ScmpArch::Aarch64,
+            Abi::Arm => ScmpArch::Arm,
+        }
+    }
+
+    /// What the library says of a name, as it is written in the tables.
+    fn library_number(name: &str, abi: Abi) -> u32 {
+        let call = ScmpSyscall::from_name_by_arch(name, library_architecture(abi));
+        // Negative numbers are the library's own, for calls that the architecture does not have.
+        call.map_or(NONE, |call| u32::try_from(i32::from(call)).unwrap_or(NONE))
+    }
+
+    /// On a mismatch, `GABION_WRITE_TABLES=1` writes the tables that the library has.
+    #[test]
+    fn the_tables_are_the_librarys() {
+        let everywhere = [
+            ScmpArch::X8664,
+            ScmpArch::X86,
+            ScmpArch::X32,
+            ScmpArch::Aarch64,
+            ScmpArch::Arm,
+            ScmpArch::Mips,
+            ScmpArch::Mips64,
+            ScmpArch::Mips64N32,
+            ScmpArch::Ppc,
+            ScmpArch::Ppc64,
+            ScmpArch::S390,
+            ScmpArch::S390X,
+            ScmpArch::Parisc,
+            ScmpArch::Riscv64,
+        ];
+        let numbers = (0..1100)
+            .chain(4000..7100)
+            .chain(0x4000_0000..0x4000_0400)
+            .chain(0xf_0000..0xf_0010);
+        let mut names: Vec<String> = everywhere
+            .into_iter()
+            .flat_map(|arch| {
+                let name = move |number| ScmpSyscall::from(number).get_name_by_arch(arch).ok();
+                numbers.clone().filter_map(name)
+            })
+            .filter(|name| LATER.iter().all(|later| later.name != name))
+            .collect();
+        names.sort();
+        names.dedup();
+        let row = |name: &String| {
+            let numbers = [Abi::X86_64, Abi::X86, Abi::X32, Abi::Aarch64, Abi::Arm]
+                .map(|abi| library_number(name, abi));
+            (name.clone(), numbers)
+        };
+        let theirs: Vec<(String, [u32; 5])> = names.iter().map(row).collect();
+        if std::env::var_os("GABION_WRITE_TABLES").is_some() {
+            let number = |number: &u32| {
+                if *number == NONE {
+                    "NONE".to_owned()
+                } else {
+                    number.to_string()
+                }
+            };
+            let lines = theirs.iter().map(|(name, numbers)| {
+                format!(
+                    "    ({name:?}, [{}]),\n",
+                    numbers.each_ref().map(number).join(", ")
+                )
+            });
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tables.rs");
+            let text = std::fs::read_to_string(path).unwrap();
+            let (head, _) = text.split_once("= &[\n").unwrap();
+            std::fs::write(path, format!("{head}= &[\n{}];\n", lines.collect::<String>())).unwrap();
+            return;
+        }
+        let ours: Vec<(String, [u32; 5])> = NAMES
+            .iter()
+            .map(|(name, numbers)| ((*name).to_owned(), *numbers))
+            .collect();
+        assert!(ours.len() > 400 && NAMES.is_sorted_by(|a, b| a.0 < b.0));
+        // A younger library knows more names; what it knows of these has to be the same.
+        for row in &ours {
+            assert!(
+                theirs.contains(row),
+                "{row:?} is not what libseccomp says; GABION_WRITE_TABLES=1 writes anew"
+            );
+        }
+    }
 
     fn library_name(abi: Abi, number: u32) -> Option<String> {
         ScmpSyscall::from(i32::try_from(number).unwrap())

@@ -222,6 +222,49 @@ fn number_name(call: &str, index: u32, number: u64) -> String {
     }
 }
 
+/// Calls such as `socket(38)` and `socket(39)`, as they are listed of the floor, with their numbers in ranges:
+/// `socket(38-39)`. A number that stands alone has its name.
+pub fn in_ranges(calls: &[String]) -> Vec<String> {
+    const FEW: usize = 3;
+    let mut merged: Vec<(&str, Vec<u64>, String)> = Vec::new();
+    for call in calls {
+        let number = call.split_once('(').and_then(|(name, rest)| {
+            let number = rest.strip_suffix(')')?.parse::<u64>().ok()?;
+            Some((name, number))
+        });
+        match number {
+            Some((name, number)) => match merged.iter_mut().find(|(other, _, _)| *other == name) {
+                Some((_, numbers, _)) => numbers.push(number),
+                None => merged.push((name, vec![number], String::new())),
+            },
+            None => merged.push(("", Vec::new(), call.clone())),
+        }
+    }
+    let said = |(name, mut numbers, other): (&str, Vec<u64>, String)| {
+        if name.is_empty() {
+            return other;
+        }
+        numbers.sort_unstable();
+        let named = |number: &u64| {
+            let name = number_name(name, 0, *number);
+            name.split(' ').next().unwrap_or_default().to_owned()
+        };
+        let parts: Vec<String> = if numbers.len() <= FEW {
+            numbers.iter().map(named).collect()
+        } else {
+            let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+            runs.map(|run| match run {
+                [first, .., last] => format!("{first}-{last}"),
+                [one] => one.to_string(),
+                [] => String::new(),
+            })
+            .collect()
+        };
+        format!("{name}({})", parts.join(", "))
+    };
+    merged.into_iter().map(said).collect()
+}
+
 /// Reads an argument as people write it: `AF_ALG`, `0x26`, `38`, `-1`, `CLONE_NEWUSER|SIGCHLD`; `_` and `?` for any.
 ///
 /// # Errors
@@ -298,6 +341,30 @@ mod tests {
 
     fn profile(value: &serde_json::Value) -> Profile {
         Profile::from_value(value).unwrap().unwrap()
+    }
+
+    #[test]
+    fn numbers_of_one_call_are_put_in_ranges() {
+        let of = |calls: &[&str]| in_ranges(&calls.iter().map(|call| (*call).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            of(&["socket(38)", "socketpair(38)", "bpf"]),
+            ["socket(AF_ALG)", "socketpair(AF_ALG)", "bpf"]
+        );
+        assert_eq!(
+            of(&[
+                "socket(3)",
+                "socket(5)",
+                "socket(4)",
+                "socket(11)",
+                "socket(12)",
+                "socket(20)"
+            ]),
+            ["socket(3-5, 11-12, 20)"]
+        );
+        assert_eq!(
+            of(&["ioctl(_, 0x5412)", "unshare(0x20000)"]),
+            ["ioctl(_, 0x5412)", "unshare(0x20000)"]
+        );
     }
 
     #[test]

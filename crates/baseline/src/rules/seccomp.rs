@@ -13,7 +13,7 @@ use crate::config::Seccomp;
 use crate::facts::{Fact, FactKind, ListenerFact};
 use crate::pointer::Pointer;
 use crate::policy::SeccompGap;
-use crate::profile::{Level, Levels};
+use crate::profile::{Level, Levels, Profile};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 
 /// The rules of this topic.
@@ -316,21 +316,22 @@ fn filter<'a>(case: &Case<'a>) -> Option<&'a Seccomp> {
     linux.seccomp.value().filter(|filter| !filter.is_empty())
 }
 
-/// What the filter may let through; `None` if there is none and the default one will be filled in, which denies it all,
-/// or if rule SEC-01 has refused it for a word that is not understood.
+/// What the filter may let through, or the default one where that will be filled in; `None` if there is nothing to ask
+/// about, or if rule SEC-01 has refused the filter for a word that is not understood.
 fn gaps(case: &Case<'_>) -> Option<Result<Vec<SeccompGap>, String>> {
+    // A capability that another rule takes away lets nothing through any more.
+    let bounding = case.bounding_after_hardening();
     if filter(case).is_none() {
         let filled = case.policy.level(&SEC_01, None, SEC_01.levels.of(case.profile)) == Level::Harden;
-        if filled {
+        // It denies all but what `restricted` alone asks for.
+        if filled && case.profile != Profile::Restricted {
             return None;
         }
+        if filled {
+            let default = (case.policy.default_seccomp)(&bounding);
+            return Some((case.policy.seccomp_gaps)(&default, &bounding));
+        }
     }
-    let bounding: &[String] = case
-        .config
-        .process
-        .value()
-        .and_then(|process| process.capabilities.value())
-        .map_or(&[], |sets| sets.bounding.items());
     let mut words = Violations::default();
     if let Some(filter) = filter(case) {
         understood(filter, &mut words);
@@ -338,7 +339,7 @@ fn gaps(case: &Case<'_>) -> Option<Result<Vec<SeccompGap>, String>> {
     words
         .list
         .is_empty()
-        .then(|| (case.policy.seccomp_gaps)(&as_value(case), bounding))
+        .then(|| (case.policy.seccomp_gaps)(&as_value(case), &bounding))
 }
 
 fn denies_the_floor(case: &Case<'_>, violations: &mut Violations) {
@@ -625,7 +626,6 @@ mod tests {
     use super::super::table::{Table, known, with as holding};
     use super::super::testing::{findings, hardened, host, offline, table};
     use super::*;
-    use crate::profile::Profile;
 
     fn with(seccomp: Value) -> Value {
         json!({"linux": {"seccomp": seccomp}})
@@ -793,7 +793,7 @@ mod tests {
 
     fn judging(profile: Profile) -> Table {
         let mut table = Table::of(profile);
-        table.policy.seccomp_gaps = some_gaps;
+        table.policy.seccomp_gaps = std::sync::Arc::new(some_gaps);
         table
     }
 

@@ -244,7 +244,7 @@ mod tests {
                     in_initial_user_namespace: true,
                 });
             });
-            table.policy.seccomp_gaps = lets;
+            table.policy.seccomp_gaps = std::sync::Arc::new(lets);
             table
         };
         let mut document = with("/process/terminal", json!(true));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -92,6 +93,7 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
     seal::name_process()?;
     check_preserved(0, options.preserve_fds)?;
     let (root, id) = place(&options.id, context)?;
+    context.filters().keep_in(root.filters());
     let record = root.read(&id)?;
     let effective = gabion_container::effective(&root, &id)?;
     let process = options.process(&effective)?;
@@ -125,6 +127,7 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
             .collect::<Result<_, _>>()?,
         ignore_paused: options.ignore_paused,
         lsm: lsm.unwrap_or_default(),
+        filters: Arc::clone(context.filters()),
     };
     let mut started = || {
         book.note(Verdict::Started, None)
@@ -270,6 +273,7 @@ pub(crate) fn prepare(
     seal::name_process()?;
     check_preserved(gabion_container::listen_descriptors(), build.preserve_fds)?;
     let (root, id) = place(id, context)?;
+    context.filters().keep_in(root.filters());
     if root.of(&id).exists() {
         return Err(ContainerError::Exists(id.to_string()).into());
     }
@@ -299,6 +303,7 @@ pub(crate) fn prepare(
         held: std::mem::take(&mut admission.held),
         lsm: admission.lsm.clone().unwrap_or_else(LsmFact::default),
         rootless: context.is_rootless(),
+        filters: Arc::clone(context.filters()),
     };
     Ok((root, id, admission, options))
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use gabion_baseline::policy::SeccompGap;
 use gabion_baseline::report::wrap;
+use gabion_filters::Filters;
 use gabion_seccomp::{Profile, Target, Verdict, compile, default, floor, words};
 use serde_json::Value;
 
@@ -126,14 +127,18 @@ impl Container {
 }
 
 /// What a filter may let through of the floor: what judgement asks.
-pub(crate) fn gaps(filter: &Value, bounding: &[String]) -> Result<Vec<SeccompGap>, String> {
-    let gaps = floor::gaps(filter, bounding).map_err(|error| error.to_string())?;
+pub(crate) fn gaps(
+    filters: &Filters,
+    filter: &Value,
+    bounding: &[String],
+) -> Result<Vec<SeccompGap>, String> {
+    let study = filters.study(filter).map_err(|error| error.to_string())?;
+    let gaps = study.gaps(bounding).into_iter();
     Ok(gaps
-        .into_iter()
         .map(|gap| SeccompGap {
             entry: gap.entry.to_owned(),
             restricted: gap.restricted,
-            calls: gap.calls,
+            calls: words::in_ranges(&gap.calls),
         })
         .collect())
 }
@@ -443,7 +448,7 @@ fn list_floor(options: &Floor) -> Result<ExitCode, Failure> {
             for gap in gaps {
                 let only = if gap.restricted { " (restricted only)" } else { "" };
                 out.push_str(&wrap(
-                    &format!("{}{only}: {}", gap.entry, gap.calls.join(", ")),
+                    &format!("{}{only}: {}", gap.entry, words::in_ranges(&gap.calls).join(", ")),
                     0,
                     4,
                     width,

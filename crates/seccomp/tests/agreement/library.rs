@@ -2,79 +2,14 @@
 //! that are meant, each listed with its reason.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
 
-use crate::declaration::{Declaration, library_architecture, library_name, profile, profiles};
+use crate::by_library::by_library;
+use crate::declaration::{Declaration, library_name, profile, profiles};
 use gabion_seccomp::abi::X32_BIT;
 use gabion_seccomp::interpret::run;
-use gabion_seccomp::profile::{Action, Condition, Operator};
 use gabion_seccomp::syscalls::{LATER, Resolved, resolve};
 use gabion_seccomp::{Abi, Data, Profile, Program, Target, Verdict, compile};
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
-
-fn action(action: Action, errno: Option<u32>) -> ScmpAction {
-    let errno = errno.unwrap_or(1) as u16;
-    match action {
-        Action::KillProcess => ScmpAction::KillProcess,
-        Action::Kill | Action::KillThread => ScmpAction::KillThread,
-        Action::Trap => ScmpAction::Trap,
-        Action::Errno => ScmpAction::Errno(errno.into()),
-        Action::Trace => ScmpAction::Trace(errno),
-        Action::Allow => ScmpAction::Allow,
-        Action::Log => ScmpAction::Log,
-        Action::Notify => ScmpAction::Notify,
-    }
-}
-
-fn comparison(condition: &Condition) -> ScmpArgCompare {
-    let (operator, value) = match condition.op {
-        Operator::NotEqual => (ScmpCompareOp::NotEqual, condition.value),
-        Operator::Less => (ScmpCompareOp::Less, condition.value),
-        Operator::LessOrEqual => (ScmpCompareOp::LessOrEqual, condition.value),
-        Operator::Equal => (ScmpCompareOp::Equal, condition.value),
-        Operator::GreaterOrEqual => (ScmpCompareOp::GreaterEqual, condition.value),
-        Operator::Greater => (ScmpCompareOp::Greater, condition.value),
-        Operator::MaskedEqual => (
-            ScmpCompareOp::MaskedEqual(condition.value),
-            condition.value_two.unwrap_or(0),
-        ),
-    };
-    ScmpArgCompare::new(condition.index, operator, value)
-}
-
-/// A filter made by libseccomp, in the way that runtimes make theirs: rules with the default's action are left out.
-fn by_library(profile: &Profile) -> Program {
-    let default = action(profile.default_action, profile.default_errno_ret);
-    let mut filter = ScmpFilterContext::new(default).unwrap();
-    for abi in [Abi::X86_64, Abi::X86, Abi::X32] {
-        if profile.architectures.contains(&abi.architecture()) {
-            filter.add_arch(library_architecture(abi)).unwrap();
-        }
-    }
-    for rule in &profile.syscalls {
-        let action = action(rule.action, rule.errno_ret);
-        if action == default {
-            continue;
-        }
-        let comparisons: Vec<ScmpArgCompare> = rule.args.iter().map(comparison).collect();
-        for name in &rule.names {
-            let Ok(call) = ScmpSyscall::from_name(name) else {
-                continue;
-            };
-            if comparisons.is_empty() {
-                filter.add_rule(action, call).unwrap();
-            } else {
-                filter.add_rule_conditional(action, call, &comparisons).unwrap();
-            }
-        }
-    }
-    let mut file = tempfile::tempfile().unwrap();
-    filter.export_bpf(&file).unwrap();
-    file.rewind().unwrap();
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).unwrap();
-    Program::from_bytes(&bytes).unwrap()
-}
 
 const UNKNOWN: &str =
     "a number that the profile's author could not know does not exist, instead of the default";

@@ -7,6 +7,7 @@
     reason = "in a test, a panic is the message"
 )]
 
+mod by_library;
 mod compiler;
 mod declaration;
 mod library;

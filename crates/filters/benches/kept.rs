@@ -1,0 +1,61 @@
+//! What it costs to come by the filters of a container: made, and taken from where they were kept.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark of inputs that are known to be good"
+)]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gabion_filters::{Filters, Source};
+use gabion_seccomp::{Profile, Target, compile, default, floor};
+use serde_json::Value;
+
+fn coming_by(criterion: &mut Criterion) {
+    let docker: Value =
+        serde_json::from_str(include_str!("../../seccomp/tests/profiles/docker-20.10.json")).unwrap();
+    let place = tempfile::tempdir_in("/dev/shm").unwrap();
+    let kept = || {
+        let filters = Filters::new();
+        filters.keep_in(place.path().join("filters"));
+        filters
+    };
+    let profile = Profile::from_value(&docker).unwrap().unwrap();
+    criterion.bench_function("docker: compile alone", |bencher| {
+        bencher.iter(|| compile(&profile, &Target::native()));
+    });
+    criterion.bench_function("docker: compile and judge", |bencher| {
+        bencher.iter(|| floor::study(&docker))
+    });
+    assert_eq!(kept().study_from(&docker).unwrap().1, Source::Made);
+    assert_eq!(kept().study_from(&docker).unwrap().1, Source::Kept);
+    criterion.bench_function("docker: take it from its file", |bencher| {
+        bencher.iter(|| kept().study(&docker));
+    });
+    let entries: Vec<String> = floor::study(&docker)
+        .unwrap()
+        .gaps(&[])
+        .iter()
+        .map(|gap| gap.entry.to_owned())
+        .collect();
+    criterion.bench_function("floor: compile", |bencher| {
+        bencher.iter(|| floor::filter(&entries, &[]))
+    });
+    criterion.bench_function("floor: built in or kept", |bencher| {
+        bencher.iter(|| kept().floor(&entries, &[]));
+    });
+    let value = default::profile(&[]);
+    criterion.bench_function("default: compile and judge", |bencher| {
+        bencher.iter(|| floor::study(&value))
+    });
+    assert_eq!(kept().study_from(&value).unwrap().1, Source::BuiltIn);
+    criterion.bench_function("default: built in", |bencher| {
+        bencher.iter(|| kept().study(&value))
+    });
+    let first = kept();
+    drop(first.study(&docker).unwrap());
+    criterion.bench_function("docker: the second time in a process", |bencher| {
+        bencher.iter(|| first.study(&docker));
+    });
+}
+
+criterion_group!(benches, coming_by);
+criterion_main!(benches);
