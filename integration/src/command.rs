@@ -45,6 +45,15 @@ impl Answer {
 /// If it does not end in time; it is killed then.
 #[track_caller]
 pub fn run(command: &mut Command, directory: &Path) -> Answer {
+    run_within(PATIENCE, command, directory)
+}
+
+/// The same with another limit.
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+pub fn run_within(patience: Duration, command: &mut Command, directory: &Path) -> Answer {
     let output = tempfile::Builder::new()
         .prefix("output.")
         .tempdir_in(directory)
@@ -55,7 +64,7 @@ pub fn run(command: &mut Command, directory: &Path) -> Answer {
         .stderr(File::create(&err).unwrap());
     let shown = format!("{command:?}");
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    let status = finish(&mut child, &shown);
+    let status = finish_within(patience, &mut child, &shown);
     let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     Answer {
         status,
@@ -70,8 +79,13 @@ pub fn run(command: &mut Command, directory: &Path) -> Answer {
 /// If it does not end in time; it is killed then.
 #[track_caller]
 pub fn finish(child: &mut Child, shown: &str) -> i32 {
+    finish_within(PATIENCE, child, shown)
+}
+
+#[track_caller]
+fn finish_within(patience: Duration, child: &mut Child, shown: &str) -> i32 {
     let process = process::open(Pid::from_raw(child.id().cast_signed())).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap();
@@ -79,7 +93,7 @@ pub fn finish(child: &mut Child, shown: &str) -> i32 {
             Ok(0) => {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("after {} s there was no end of {shown}", PATIENCE.as_secs());
+                panic!("after {} s there was no end of {shown}", patience.as_secs());
             }
             Ok(_) => break,
             Err(Errno::EINTR) => {}

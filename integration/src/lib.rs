@@ -19,7 +19,7 @@ mod program;
 mod site;
 
 pub use bundle::{base_config, edit_array, make_rootfs};
-pub use command::{Answer, PATIENCE, finish, run, wait_until};
+pub use command::{Answer, PATIENCE, finish, run, run_within, wait_until};
 pub use container::Container;
 pub use left::{cgroups, is_alive, left, mounts_below, processes_of};
 pub use program::gabion;

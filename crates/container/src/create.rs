@@ -313,17 +313,26 @@ fn unit(config: &gabion_baseline::Config, options: &CreateOptions, mode: CgroupM
     if !options.systemd_cgroup || options.rootless {
         return Ok(None);
     }
+    unit_of(config, options.id.as_str(), mode).map(Some)
+}
+
+/// The scope that systemd is to make for a container.
+pub(crate) fn unit_of(config: &gabion_baseline::Config, id: &str, mode: CgroupMode) -> Result<Unit> {
     systemd::check(mode)?;
-    let mut unit = Unit::of(normalize::written_cgroups_path(config), options.id.as_str())?;
+    let mut unit = Unit::of(normalize::written_cgroups_path(config), id)?;
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
     let unified = resources.and_then(|resources| resources.unified.value());
     let group = unified.and_then(|unified| unified.get("memory.oom.group"));
     unit.ends_as_one = group.is_some_and(|group| group.trim() == "1");
-    Ok(Some(unit))
+    Ok(unit)
 }
 
 /// Has systemd make the scope, and remembers its cgroup as the container's.
-fn enter_scope(unit: &Unit, locked: &mut Locked, record: &mut Record) -> Result<systemd::Placeholder> {
+pub(crate) fn enter_scope(
+    unit: &Unit,
+    locked: &mut Locked,
+    record: &mut Record,
+) -> Result<systemd::Placeholder> {
     let cgroup = unit.cgroup();
     let scope = record
         .scope
@@ -436,7 +445,7 @@ fn check_console(config: &gabion_baseline::Config, options: &CreateOptions) -> R
     }
 }
 
-fn rootfs(config: &gabion_baseline::Config, bundle: &Path) -> Result<PathBuf> {
+pub(crate) fn rootfs(config: &gabion_baseline::Config, bundle: &Path) -> Result<PathBuf> {
     let path = normalize::rootfs_path(config, bundle);
     let unusable = |text: &str| {
         Err(ContainerError::Unsupported {
@@ -462,7 +471,7 @@ fn rootfs(config: &gabion_baseline::Config, bundle: &Path) -> Result<PathBuf> {
     }
 }
 
-fn identity(path: &Path) -> Result<(u64, u64)> {
+pub(crate) fn identity(path: &Path) -> Result<(u64, u64)> {
     let metadata = fs::metadata(path).map_err(ContainerError::file("cannot look at", path))?;
     Ok((metadata.dev(), metadata.ino()))
 }
@@ -493,7 +502,7 @@ fn hand_over(agent: listener::Agent, pid: Pid, state: &HookState) -> Result<()> 
     ))
 }
 
-fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {
+pub(crate) fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {
     let Some(score) = config
         .process
         .value()
@@ -510,7 +519,7 @@ fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {
 }
 
 /// `memory.disableOOMKiller`, which libcontainer ignores. Version 1 alone has it: processes over the limit wait.
-fn disable_oom_killer(config: &gabion_baseline::Config, cgroups: &[PathBuf]) -> Result<()> {
+pub(crate) fn disable_oom_killer(config: &gabion_baseline::Config, cgroups: &[PathBuf]) -> Result<()> {
     let memory = config
         .linux
         .value()

@@ -380,15 +380,21 @@ fn make_destination(destination: &Path, tree: &OwnedFd) -> Result<OwnedFd, Failu
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
         return directory(&root, destination);
     }
-    let (parent, name) = parent_and_name(&root, destination)?;
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    nix::fcntl::openat(&parent, &name, flags, Mode::from_bits_truncate(0o644))
-        .map_err(|errno| CallError::new(format!("openat({destination:?}, O_CREAT)"), errno))?;
+    empty_file(&root, destination)?;
     Ok(file::find_in_root(&root, destination)?)
 }
 
+/// Makes an empty file in the root, and the directories above it that are missing.
+pub(crate) fn empty_file(root: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let (parent, name) = parent_and_name(root, path)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(&parent, &name, flags, Mode::from_bits_truncate(0o644))
+        .map_err(|errno| CallError::new(format!("openat({path:?}, O_CREAT)"), errno))?;
+    Ok(())
+}
+
 /// Finds a directory in the root, making what is missing of it.
-fn directory(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
+pub(crate) fn directory(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
     let mut place = root
         .as_fd()
         .try_clone_to_owned()

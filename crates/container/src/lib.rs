@@ -23,6 +23,7 @@ pub mod builder;
 mod causes;
 pub mod cgroup;
 mod cgroup_entry;
+mod checkpoint;
 mod copy_up;
 mod create;
 mod delete;
@@ -62,6 +63,9 @@ mod update;
 mod verify;
 mod watched;
 
+pub use checkpoint::{
+    CgroupsMode, CheckpointOptions, Images, RestoreOptions, Traits, checkpoint, restore, restore_foreground,
+};
 pub use create::{CreateOptions, Created, create, listen_descriptors};
 pub use delete::{Force, delete};
 pub use error::{ContainerError, Result};

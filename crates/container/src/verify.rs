@@ -70,24 +70,7 @@ pub fn verify(root: &StateRoot, id: &ContainerId) -> Result<View> {
     }
     let process = status::alive(init)?.ok_or_else(|| stopped(Status::Stopped))?;
     let promise = Promise::read(&root.of(id))?;
-    let pid = Pid::from_raw(init.pid);
-    let procfs = Procfs::open(Extent::Whole)
-        .map_err(ContainerError::Process)?
-        .of(pid);
-    let subject = Subject {
-        plan: &promise.plan,
-        filters: promise.filters,
-        procfs,
-        has_started: status != Status::Created,
-    };
-    let entering = Joining::of(init.pid)?.flags
-        & (CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS);
-    let mut checks = look(&subject, &process, entering)?;
-    checks.push(cgroups(&promise, pid, &record));
-    checks.sort_by(|one, other| one.id.cmp(&other.id));
+    let checks = examine(&promise, &record, init.pid, &process, status != Status::Created)?;
     // What was looked at is of the process that was meant, if that is still there.
     if status::alive(init)?.is_none() {
         return Err(stopped(Status::Stopped));
@@ -99,6 +82,35 @@ pub fn verify(root: &StateRoot, id: &ContainerId) -> Result<View> {
         profile: record.profile.clone(),
         checks,
     })
+}
+
+/// Makes all checks of the container whose first process this is, by number and by descriptor.
+pub(crate) fn examine(
+    promise: &Promise,
+    record: &Record,
+    init: i32,
+    process: &OwnedFd,
+    has_started: bool,
+) -> Result<Vec<Check>> {
+    let pid = Pid::from_raw(init);
+    let procfs = Procfs::open(Extent::Whole)
+        .map_err(ContainerError::Process)?
+        .of(pid);
+    let subject = Subject {
+        plan: &promise.plan,
+        filters: promise.filters,
+        procfs,
+        has_started,
+    };
+    let entering = Joining::of(init)?.flags
+        & (CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS);
+    let mut checks = look(&subject, process, entering)?;
+    checks.push(cgroups(promise, pid, record));
+    checks.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(checks)
 }
 
 fn look(subject: &Subject<'_>, process: &OwnedFd, entering: CloneFlags) -> Result<Vec<Check>> {

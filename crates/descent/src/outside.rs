@@ -95,12 +95,7 @@ pub fn look(subject: &Subject<'_>) -> Vec<Check> {
             }
             .to_owned()
         }),
-        of_process(&|status| {
-            if plan.no_new_privileges && !status.no_new_privileges {
-                return Err(Failure::mismatch("V-02", "no_new_privs is not set"));
-            }
-            Ok(())
-        }),
+        of_process(&|status| no_new_privileges(plan, status)),
     );
     let may_change = plan.capabilities.bounding & (CAP_SETUID | CAP_SETGID) != 0;
     checks.add(
@@ -175,6 +170,24 @@ pub fn look(subject: &Subject<'_>) -> Vec<Check> {
         },
     );
     checks.0
+}
+
+/// Holds a further process of the container against the plan of its first: it may have given up more, and have no more.
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn further(plan: &Plan, loaded: u64, procfs: &Procfs) -> Result<(), Failure> {
+    let status = Status::read(procfs)?;
+    capabilities(plan, &status)?;
+    no_new_privileges(plan, &status)?;
+    filters(loaded, &status)
+}
+
+fn no_new_privileges(plan: &Plan, status: &Status) -> Result<(), Failure> {
+    if plan.no_new_privileges && !status.no_new_privileges {
+        return Err(Failure::mismatch("V-02", "no_new_privs is not set"));
+    }
+    Ok(())
 }
 
 /// V-08 to V-12: what the container's paths lead to.

@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 
 use crate::commands::{
-    audit, check, create, delete, doctor, events, exec, explain, features, install, kill, learn, list,
-    manual, pause, policy, run, seccomp, spec, start, state, update, verify,
+    audit, check, checkpoint, create, delete, doctor, events, exec, explain, features, install, kill, learn,
+    list, manual, pause, policy, run, seccomp, spec, start, state, update, verify,
 };
 
 /// The version of gabion.
@@ -135,6 +135,8 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Ps(pause::Ps),
+    Checkpoint(checkpoint::Dump),
+    Restore(checkpoint::Restore),
     Update(update::Options),
     Events(events::Options),
     Verify(verify::Options),
@@ -292,6 +294,12 @@ mod tests {
             "state ID",
             "run --bundle /b --detach --keep --no-subreaper ID",
             "run -d -b /b ID",
+            "checkpoint --image-path /i --work-path /w ID",
+            "checkpoint --image-path /i --work-path /w --leave-running --tcp-established --ext-unix-sk --shell-job \
+             --file-locks --empty-ns network ID",
+            "checkpoint --image-path /i --parent-path ../p --pre-dump --manage-cgroups-mode soft ID",
+            "restore --bundle /b --image-path /i --work-path /w --detach --pid-file /p --no-pivot ID",
+            "restore -d -b /b --console-socket /s --no-subreaper --lsm-profile apparmor:a --lsm-mount-context b ID",
             "list -q",
             "list --format json",
             "list -f table",

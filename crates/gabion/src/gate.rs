@@ -40,7 +40,8 @@ pub(crate) struct Admission {
 
 /// Judges a bundle that is to run, and records the judgement.
 ///
-/// `host` is what the caller knows of the host; the policy's part of it is filled in here.
+/// `operation` is what the ledger calls it, and what it is judged as. `host` is what the caller knows of the host; the
+/// policy's part of it is filled in here.
 ///
 /// # Errors
 /// [`Failure::Refused`] if a rule refuses it; otherwise what kept it from being judged or recorded.
@@ -48,7 +49,7 @@ pub(crate) fn admit(
     context: &Context<'_>,
     id: &str,
     bundle: &Path,
-    operation: gabion_ledger::Operation,
+    (operation, judged_as): (gabion_ledger::Operation, Operation),
     host: gabion_host::Context,
 ) -> Result<Admission, Failure> {
     let (site, _) = context.site()?;
@@ -56,8 +57,7 @@ pub(crate) fn admit(
     book.record.bundle = std::path::absolute(bundle)
         .ok()
         .map(|path| path.display().to_string());
-    let create = Operation::Create { id: id.to_owned() };
-    let judged = book.or_failed(judge_bundle(context, &site, bundle, &create, host))?;
+    let judged = book.or_failed(judge_bundle(context, &site, bundle, &judged_as, host))?;
     let path = judged.bundle.display().to_string();
     let file = judged.bundle.join("config.json").display().to_string();
     let subject = Subject {

@@ -74,7 +74,8 @@ fn trampoline() -> Option<ExitCode> {
 fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Failure> {
     use commands::audit;
     use commands::{
-        check, doctor, events, explain, features, install, lifecycle, manual, policy, spec, update, verify,
+        check, checkpoint, doctor, events, explain, features, install, lifecycle, manual, policy, spec,
+        update, verify,
     };
     match command {
         None => print::out(&cli::help()),
@@ -88,6 +89,8 @@ fn run(command: Option<Command>, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(Command::List(options)) => lifecycle::list(&options, context),
         Some(Command::Pause(options)) => lifecycle::pause(&options, context),
         Some(Command::Resume(options)) => lifecycle::resume(&options, context),
+        Some(Command::Checkpoint(options)) => checkpoint::dump(&options, context),
+        Some(Command::Restore(options)) => checkpoint::restore(&options, context),
         Some(Command::Ps(options)) => lifecycle::ps(&options, context),
         Some(Command::Verify(options)) => verify::run(&options, context),
         Some(Command::Install(options)) => install::install(&options),

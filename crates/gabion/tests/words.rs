@@ -30,7 +30,18 @@ fn without_a_command_there_is_help() {
     let answer = run(&mut Command::new(program()), "");
     assert_eq!((answer.status, answer.stderr.as_str()), (0, ""));
     for command in [
-        "create", "start", "state", "kill", "delete", "run", "list", "spec", "features", "check",
+        "create",
+        "start",
+        "state",
+        "kill",
+        "delete",
+        "run",
+        "list",
+        "spec",
+        "features",
+        "check",
+        "checkpoint",
+        "restore",
     ] {
         assert!(answer.stdout.contains(&format!("\n  {command} ")), "{command}");
     }

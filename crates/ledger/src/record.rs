@@ -85,6 +85,10 @@ pub enum Operation {
     Exec,
     /// The limits of a container were to be changed.
     Update,
+    /// A container was to be written to files.
+    Checkpoint,
+    /// A container was to be made from such files.
+    Restore,
 }
 
 /// What came of it.

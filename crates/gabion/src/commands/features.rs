@@ -161,7 +161,8 @@ fn features() -> Value {
         },
         "annotations": {
             "org.gabion.version": VERSION,
-            "org.gabion.commit": COMMIT
+            "org.gabion.commit": COMMIT,
+            "org.gabion.checkpoint.enabled": "true"
         },
         "potentiallyUnsafeConfigAnnotations": []
     })

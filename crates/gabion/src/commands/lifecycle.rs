@@ -289,7 +289,8 @@ pub(crate) fn prepare(
         flags: build.weakening(),
         ..gabion_host::Context::default()
     };
-    let mut admission = gate::admit(context, id.as_str(), &build.bundle, operation, host)?;
+    let create = gabion_baseline::Operation::Create { id: id.to_string() };
+    let mut admission = gate::admit(context, id.as_str(), &build.bundle, (operation, create), host)?;
     let options = CreateOptions {
         id: id.clone(),
         bundle: admission.bundle.clone(),
@@ -308,7 +309,7 @@ pub(crate) fn prepare(
     Ok((root, id, admission, options))
 }
 
-fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
+pub(crate) fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
     path.as_ref().map(std::path::absolute).transpose()
 }
 
