@@ -56,7 +56,7 @@ install: build ## into PREFIX (default /usr/local)
 	install -D -m 0755 $(SHIM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2
 	ln -sf containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2
 	rm -rf $(RELEASE)/manual && $(GABION) manual $(RELEASE)/manual
-	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 0644 $(RELEASE)/manual/man/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 0644 $(RELEASE)/manual/man/man8/* crates/shim/containerd-shim-gabion-v2.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -D -m 0644 $(RELEASE)/manual/bash-completion/gabion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gabion
 	install -D -m 0644 $(RELEASE)/manual/zsh/_gabion $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_gabion
 	install -D -m 0644 $(RELEASE)/manual/fish/gabion.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/gabion.fish
@@ -67,6 +67,6 @@ deb: build ## a Debian package below target/debian
 uninstall: ## what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/gabion $(DESTDIR)$(PREFIX)/bin/gabion-restricted
 	rm -f $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-gabion-restricted-v2
-	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/gabion.8 $(DESTDIR)$(PREFIX)/share/man/man8/gabion-*.8
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/gabion.8 $(DESTDIR)$(PREFIX)/share/man/man8/gabion-*.8 $(DESTDIR)$(PREFIX)/share/man/man8/containerd-shim-gabion-v2.8
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gabion $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_gabion
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/gabion.fish

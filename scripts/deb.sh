@@ -3,6 +3,7 @@
 #
 #   GABION=/path/to/gabion scripts/deb.sh [OUTPUT_DIRECTORY]
 #
+# Who stands behind the package is who builds it: DEBFULLNAME and DEBEMAIL, as Debian's tools have it.
 # The shim lies beside GABION. The package changes no engine's configuration: `gabion install ENGINE` does, and the
 # package says so and refuses nothing when it goes, but tells which engines still name gabion.
 set -euo pipefail
@@ -27,7 +28,9 @@ manual=$(mktemp -d)
 for page in "$manual"/man/man8/*; do
     install -D -m 0644 "$page" "$tree/usr/share/man/man8/$(basename "$page")"
 done
+install -m 0644 crates/shim/containerd-shim-gabion-v2.8 "$tree/usr/share/man/man8/"
 gzip -9n "$tree"/usr/share/man/man8/*
+ln -s containerd-shim-gabion-v2.8.gz "$tree/usr/share/man/man8/containerd-shim-gabion-restricted-v2.8.gz"
 install -D -m 0644 "$manual/bash-completion/gabion" "$tree/usr/share/bash-completion/completions/gabion"
 install -D -m 0644 "$manual/zsh/_gabion" "$tree/usr/share/zsh/vendor-completions/_gabion"
 install -D -m 0644 "$manual/fish/gabion.fish" "$tree/usr/share/fish/vendor_completions.d/gabion.fish"
@@ -54,7 +57,7 @@ cat >"$tree/DEBIAN/control" <<CONTROL
 Package: gabion
 Version: $version
 Architecture: $architecture
-Maintainer: The gabion authors <gabion@localhost>
+Maintainer: ${DEBFULLNAME:-$(id -un)} <${DEBEMAIL:-$(id -un)@$(hostname)}>
 Installed-Size: $size
 Section: admin
 Priority: optional

@@ -32,6 +32,7 @@ if [ "${GABION_PREREQUISITES:-}" = all ]; then
     need containerd command -v containerd
     need containernetworking-plugins test -x /usr/lib/cni/bridge
     need docker.io command -v dockerd
+    need docker-compose command -v docker-compose
     need podman command -v podman
     need buildah command -v buildah
     need catatonit command -v catatonit

@@ -460,6 +460,163 @@ def a_health_check_needs_exec(docker):
 
 
 @suite.check
+def a_health_check_that_fails(docker):
+    name, _ = docker.detach("sleep", "1000", options=["--health-cmd", "echo ill; exit 1", "--health-interval", "1s",
+                                                      "--health-retries", "1"])
+    until(lambda: docker.inspect(name, "{{.State.Health.Status}}") == "unhealthy", "health")
+    found = docker.inspect(name, "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}")
+    docker.docker("rm", "-f", name)
+    equal(found.strip(), "1 ill", "the first try")
+
+
+@suite.check
+def attach_to_a_running_container(docker):
+    name, _ = docker.detach("sh", "-c", "while read a; do echo got $a; done", options=["-i"])
+    with subprocess.Popen([DOCKER, "attach", "--sig-proxy=false", name], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as client:
+        # What is typed before the streams are connected waits.
+        client.stdin.write(b"typed\n")
+        client.stdin.flush()
+        equal(client.stdout.readline(), b"got typed\n", "out")
+        client.terminate()
+    equal(docker.inspect(name, "{{.State.Running}}"), "true", "running after the one who watched has left")
+    docker.docker("rm", "-f", name)
+
+
+@suite.check
+def a_seccomp_profile_of_ones_own(docker):
+    profile = docker.host.path("no-mkdir.json")
+    with open(profile, "w", encoding="utf-8") as file:
+        json.dump({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}, file)
+    found = docker.shell("mkdir /tmp/x 2>&1; true", options=["--security-opt", f"seccomp={profile}"])
+    equal(found, "mkdir: can't create directory '/tmp/x': Operation not supported", "out")
+
+
+COMPOSE = f"""version: "2.4"
+services:
+  database:
+    image: {busybox.NAME}
+    command: ["sh", "-c", "echo rows >/data/index.html; exec httpd -f -p 80 -h /data"]
+    volumes: ["rows:/data"]
+    healthcheck: {{test: ["CMD", "wget", "-q", "-O", "-", "http://127.0.0.1/"], interval: 1s}}
+  web:
+    image: {busybox.NAME}
+    command: ["sh", "-c", "wget -q -O /tmp/seen http://database/ && exec sleep 1000"]
+    environment: {{NAME: web}}
+    user: "1000:1000"
+    read_only: true
+    tmpfs: [/tmp]
+    mem_limit: 64m
+    depends_on: {{database: {{condition: service_healthy}}}}
+volumes: {{rows: {{}}}}
+networks: {{default: {{ipam: {{config: [{{subnet: 172.31.9.0/24}}]}}}}}}
+"""
+
+
+@suite.check
+def a_compose_file_with_two_services(docker):
+    if not shutil.which("docker-compose"):
+        raise Skip("there is no docker-compose")
+    file = docker.host.path("compose.yaml")
+    with open(file, "w", encoding="utf-8") as text:
+        text.write(COMPOSE)
+    compose = ["docker-compose", "-p", "two", "-f", file]
+    try:
+        succeed(*compose, "up", "-d")
+        until(lambda: run(*compose, "exec", "-T", "web", "cat", "/tmp/seen").out == "rows\n", "an answer of the database")
+        equal(succeed(*compose, "exec", "-T", "web", "sh", "-c", "id -u; echo $NAME; touch /x 2>&1 || true"),
+              "1000\nweb\ntouch: /x: Read-only file system", "in the second service")
+        succeed(*compose, "restart", "-t", "0", "database")
+        database = succeed(*compose, "ps", "-q", "database")
+        until(lambda: docker.inspect(database, "{{.State.Health.Status}}") == "healthy", "health after a restart")
+    finally:
+        output = run(*compose, "down", "-v", "-t", "0")
+    equal(output.status, 0, f"{output}; exit status")
+    equal(docker.docker("ps", "-aq"), "", "containers")
+    docker.nothing_left()
+
+
+class Remapped:
+    """A second dockerd, whose containers have users of their own."""
+
+    FIRST = 231072
+
+    def __init__(self, docker):
+        for name in ["subuid", "subgid"]:
+            # The suite's mount namespace has its own.
+            path = docker.host.path(name)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"nobody:{self.FIRST}:65536\n")
+            mount("--bind", path, f"/etc/{name}")
+        os.chmod(docker.host.directory, 0o711)
+        self.docker, self.socket = docker, "unix:///run/remapped.sock"
+        runtimes = ["--default-runtime", docker.runtime.name]
+        if docker.runtime.is_gabion:
+            runtimes += ["--add-runtime", f"gabion={docker.runtime.path}",
+                         "--add-runtime", f"gabion-restricted={docker.host.path('gabion-restricted')}"]
+        self.daemon = docker.host.daemon("remapped", [
+            # A network namespace of its own, in which it finds no bridge to remove.
+            "unshare", "--net", "dockerd", "--userns-remap", "nobody:nogroup", "--data-root", docker.host.path("remapped"),
+            "--exec-root", "/run/remapped", "--pidfile", "/run/remapped.pid", "-H", self.socket,
+            "--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + CGROUP,
+            "--bridge=none", "--iptables=false", "--ip6tables=false", *runtimes,
+        ], lambda: self.call("version").status == 0)
+        equal(self.call("load", "-i", docker.host.path("image.tar")).status, 0, "status of load")
+
+    def call(self, *arguments):
+        return run(DOCKER, "-H", self.socket, *arguments)
+
+    def shell(self, script, *options):
+        output = self.call("run", "--rm", "--network", "none", *options, busybox.NAME, "sh", "-c", script)
+        equal(output.status, 0, f"{output}; exit status")
+        return output.out.rstrip("\n")
+
+    def end(self):
+        self.daemon.terminate()
+        self.daemon.wait(30)
+        self.docker.host.daemons.remove(self.daemon)
+        for name in ["subuid", "subgid"]:
+            subprocess.run(["umount", f"/etc/{name}"], check=True)
+
+
+@suite.check
+def users_that_are_remapped(docker):
+    remapped = Remapped(docker)
+    policy = "/etc/gabion/policy.toml"
+    try:
+        if docker.runtime.is_gabion and docker.docker("info", "--format", "{{.CgroupVersion}}") == "1":
+            # With remapped users Docker mounts the cgroups writable, which gabion mends if it is told to.
+            output = remapped.call("run", "--rm", "--network", "none", busybox.NAME, "true")
+            equal(output.status, 125, f"{output}; exit status")
+            contains(output.err, "MNT-08")
+            with open(policy, "w", encoding="utf-8") as file:
+                file.write('[rules]\n"MNT-08" = "harden"\n')
+        directory = docker.host.path("remapped-volume")
+        os.makedirs(directory)
+        os.chown(directory, remapped.FIRST, remapped.FIRST)
+        found = remapped.shell("id -u; cat /proc/self/uid_map; touch /v/file; cat /proc/self/setgroups", "-v",
+                               f"{directory}:/v")
+        equal(found.split(), ["0", "0", str(remapped.FIRST), "65536", "allow"], "user, mapping, groups")
+        equal(os.stat(os.path.join(directory, "file")).st_uid, remapped.FIRST, "owner on the host")
+        equal(remapped.shell("id -u", "--user", "1000"), "1000", "an ordinary user")
+        remapped.call("run", "-d", "--name", "u1", "--network", "none", busybox.NAME, "sleep", "1000")
+        output = remapped.call("exec", "u1", "cat", "/proc/self/uid_map")
+        remapped.call("rm", "-f", "u1")
+        equal(output.out.split(), ["0", str(remapped.FIRST), "65536"], f"{output}; the mapping of an exec")
+        if docker.runtime.is_gabion:
+            # Root in the container is nobody's root on the host, which is what the profile asks for.
+            hardened = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--memory", "64m",
+                        "--pids-limit", "100"]
+            equal(remapped.shell("id -u", "--runtime", "gabion-restricted", *hardened), "0", "under restricted")
+    finally:
+        remapped.end()
+        if os.path.exists(policy):
+            os.remove(policy)
+    docker.nothing_left()
+
+
+@suite.check
 def copying_in_and_out(docker):
     name, _ = docker.detach("sleep", "1000")
     file = docker.host.path("copied")
