@@ -164,9 +164,11 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
 
 /// CRIU writes the first process and all that descend from it. Those that `exec` has started descend from somebody outside.
 fn warn_of_others(record: &Record, init: i32) -> Result<()> {
+    // In this order: what was forked meanwhile is not taken for somebody else's.
+    let all = cgroup::processes(&record.cgroups)?;
     let family = reality::family(init)?;
-    let others = cgroup::processes(&record.cgroups)?;
-    let others = others.difference(&family).count();
+    let is_there = |pid: &&i32| status::stat(**pid).is_some_and(|(state, _)| state != 'Z');
+    let others = all.difference(&family).filter(is_there).count();
     if others > 0 {
         tracing::warn!(
             "{others} processes that were started by exec, or descend from such, are no part of the checkpoint"

@@ -84,7 +84,7 @@ fn of_process(promise: &Promise, record: &Record, init: i32, pid: i32) -> std::r
     }
 }
 
-/// A process and all that descend from it.
+/// A process and all that descend from it. One that ends meanwhile has none that would not be another's by then.
 pub(crate) fn family(init: i32) -> Result<BTreeSet<i32>> {
     let mut found = BTreeSet::new();
     let mut pending = vec![init];
@@ -94,7 +94,11 @@ pub(crate) fn family(init: i32) -> Result<BTreeSet<i32>> {
         }
         for thread in numbers(&format!("/proc/{pid}/task"))? {
             let path = format!("/proc/{pid}/task/{thread}/children");
-            let text = fs::read_to_string(&path).map_err(ContainerError::file("cannot read", &path))?;
+            let text = match fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if has_ended(&error) => continue,
+                Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
+            };
             pending.extend(
                 text.split_whitespace()
                     .filter_map(|word| word.parse::<i32>().ok()),
@@ -105,11 +109,20 @@ pub(crate) fn family(init: i32) -> Result<BTreeSet<i32>> {
 }
 
 fn numbers(directory: &str) -> Result<Vec<i32>> {
-    let entries = fs::read_dir(directory).map_err(ContainerError::file("cannot read", directory))?;
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if has_ended(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(ContainerError::file("cannot read", directory)(error)),
+    };
     let names = entries.filter_map(std::result::Result::ok);
     Ok(names
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect())
+}
+
+/// What /proc says of a process that is not there any more.
+fn has_ended(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 #[cfg(test)]
