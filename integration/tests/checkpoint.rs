@@ -252,7 +252,9 @@ fn streams_lead_to_the_caller_again_and_its_status_comes_back() {
     }
     let site = Site::new();
     let mut container = site.container();
-    container.script("i=0; until [ -e /tmp/end ]; do i=$((i+1)); echo $i; sleep 0.05; done; exit 7");
+    container.script(
+        "i=0; until [ -e /tmp/end ]; do i=$((i+1)); echo $i; echo $i > /tmp/count; sleep 0.05; done; exit 7",
+    );
     container.write();
     let mut first = container.building("run");
     first
@@ -279,6 +281,8 @@ fn streams_lead_to_the_caller_again_and_its_status_comes_back() {
         wait_until(|| container.status().as_deref() == Some("running")),
         "it does not run"
     );
+    // It is said to run a moment before it is let go.
+    wait_beyond(&container, last);
     fs::write(container.rootfs().join("tmp/end"), "").unwrap();
     let output = second.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{output:#?}");
