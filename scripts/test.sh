@@ -53,6 +53,8 @@ part() { # NAME COMMAND...
 # shellcheck disable=SC2317 # called by way of `part`
 in_cgroup2() { # COMMAND...: in a mount namespace of its own, with version 2 over /sys/fs/cgroup
     unshare --mount --propagation private sh -ec '
+        # What lies there would still be in the list of mounts, if it were only covered.
+        umount --recursive --lazy /sys/fs/cgroup
         mount -t cgroup2 none /sys/fs/cgroup
         exec "$@"' sh "$@"
 }

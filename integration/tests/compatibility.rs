@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use gabion_integration::{Container, Site, edit_array, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -196,8 +196,9 @@ fn the_hosts_dev_can_be_bound_and_stays_as_it_is() {
             }
         });
         container
-            .script("ls /dev > /tmp/names; grep -c ' /dev/pts ' /proc/mounts > /tmp/pts; exec sleep 600");
+            .script("ls /dev > /tmp/names; grep -c ' /dev/pts ' /proc/mounts > /tmp/pts; echo yes > /tmp/done; exec sleep 600");
         start(&container);
+        container.wait_for("tmp/done", "yes");
         let seen: BTreeSet<OsString> = container.file("tmp/names").lines().map(OsString::from).collect();
         assert_eq!(seen, before);
         // Its devices are the host's, and those that the cgroup gives it.
@@ -367,6 +368,9 @@ fn a_user_namespace_that_denies_groups_can_be_joined_and_none_come_along() {
     // It maps root to root, and denies setgroups(2).
     let mut holder = Command::new("unshare")
         .args(["--user", "--map-root-user", "sleep", "600"])
+        // If the test fails before it ends this, nobody waits for the end of its output.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let of_holder = format!("/proc/{}", holder.id());

@@ -66,6 +66,10 @@ pub const WAIT_KILLABLE: u64 = 1 << 5;
 /// True if the kernel knows all of these `SECCOMP_FILTER_FLAG_*` and lets them stand together. Nothing is loaded.
 pub fn knows_flags(flags: u64) -> bool {
     const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
+    // The call takes 32 bits and would not see others.
+    let Ok(flags) = libc::c_uint::try_from(flags) else {
+        return false;
+    };
     // SAFETY: flags are looked at first; then the kernel would read a struct sock_fprog, and a null pointer is no
     // address of one: EFAULT, whatever the memory of this process.
     let outcome = unsafe {

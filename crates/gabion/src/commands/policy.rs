@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(json["chosenBy"], "--profile");
         assert_eq!(
             json["allow"]["hooks"][0],
-            json!({"point": "prestart", "path": "/h", "arg0": "a"})
+            json!({"point": "prestart", "path": "/h", "arg0": "a", "mounts": []})
         );
         assert_eq!(json["ledger"]["required"], false);
     }
