@@ -123,7 +123,7 @@ class Host:
             "shims": [line for _, line in self.processes()],
             "mounts": [path for part in mount_parts for path in self.mounts(part)],
             "state": [os.path.join(directory, name) for directory in state_directories if os.path.isdir(directory)
-                      for name in os.listdir(directory) if not name.startswith(".")],
+                      for name in os.listdir(directory) if not name.startswith(".") and name != "~filters"],
         }
         left = {what: items for what, items in left.items() if items}
         if left:
