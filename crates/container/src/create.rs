@@ -292,20 +292,36 @@ pub(crate) fn create_watched(
     });
     match finished {
         Ok(()) => Ok(Created { locked, record }),
-        Err(error) => {
-            if let Some(path) = &options.pid_file {
-                // Whether it was there is of no interest any more.
-                drop(fs::remove_file(path));
-            }
-            if let Err(left) = delete::delete_locked(root, locked, &record, Force::Yes) {
-                return Err(ContainerError::Other(format!(
-                    "{error}; and what was built could not be removed: {left}"
-                )));
-            }
-            builder::reap();
-            Err(error)
-        }
+        Err(error) => Err(undone(
+            root,
+            locked,
+            &record,
+            options.pid_file.as_deref(),
+            ("built", error),
+        )),
     }
+}
+
+/// Removes what there is of a container that was to be built, or restored, and did not come to be; why it did not, and what
+/// could not be removed.
+pub(crate) fn undone(
+    root: &StateRoot,
+    locked: Locked,
+    record: &Record,
+    pid_file: Option<&Path>,
+    (how, error): (&str, ContainerError),
+) -> ContainerError {
+    if let Some(path) = pid_file {
+        // Whether it was there is of no interest any more.
+        drop(fs::remove_file(path));
+    }
+    if let Err(left) = delete::delete_locked(root, locked, record, Force::Yes) {
+        return ContainerError::Other(format!(
+            "{error}; and what was {how} could not be removed: {left}"
+        ));
+    }
+    builder::reap();
+    error
 }
 
 /// The scope that systemd is asked for, if it is.

@@ -31,10 +31,9 @@ use super::criu::{self, Criu, LogFile, Point};
 use super::guard::Guard;
 use super::images::{self, Images};
 use super::{Traits, external, reality, refuse_unsupported};
-use crate::builder;
 use crate::cgroup;
 use crate::create::{
-    announce, disable_oom_killer, enter_scope, home, identity, rootfs, send_descriptor, unit_of,
+    announce, disable_oom_killer, enter_scope, home, identity, rootfs, send_descriptor, undone, unit_of,
 };
 use crate::delete::{self, Force};
 use crate::destinations;
@@ -265,19 +264,13 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
     })();
     match outcome {
         Ok(()) => Ok((locked, record)),
-        Err(error) => {
-            if let Some(path) = &options.pid_file {
-                // Whether it was there is of no interest any more.
-                drop(fs::remove_file(path));
-            }
-            if let Err(left) = delete::delete_locked(root, locked, &record, Force::Yes) {
-                return Err(ContainerError::Other(format!(
-                    "{error}; and what was restored could not be removed: {left}"
-                )));
-            }
-            builder::reap();
-            Err(error)
-        }
+        Err(error) => Err(undone(
+            root,
+            locked,
+            &record,
+            options.pid_file.as_deref(),
+            ("restored", error),
+        )),
     }
 }
 

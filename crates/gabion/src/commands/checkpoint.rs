@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use gabion_baseline::Checkpoint;
 use gabion_baseline::facts::LsmFact;
 use gabion_container::{
-    CgroupsMode, CheckpointOptions, Container, ContainerError, Images, RestoreOptions, Traits, seal,
+    CgroupsMode, CheckpointOptions, ContainerError, Images, RestoreOptions, Traits, seal,
 };
 use gabion_ledger::{Operation, Verdict};
 
-use crate::commands::lifecycle::{absolute, note_failure, place};
+use crate::commands::lifecycle::{absolute, host_for, note_failure, place};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::gate::{self, Admission, Book};
@@ -275,17 +275,7 @@ pub(crate) fn restore(options: &Restore, context: &Context<'_>) -> Result<ExitCo
     }
     context.filters().keep_in(root.filters());
     let images = Images::open(&std::path::absolute(&options.common.image_path)?)?;
-    let holders = root.clone();
-    let host = gabion_host::Context {
-        live: gabion_host::Live::by(move |identity| {
-            let holder = holders.holder(identity)?;
-            let container = Container::find(&holders, &holder).ok()?;
-            container.pid().map(|_| holder.to_string())
-        }),
-        sealed: seal::sealed()?.map(str::to_owned),
-        binary: seal::installed(),
-        ..gabion_host::Context::default()
-    };
+    let host = host_for(&root)?;
     let operation = gabion_baseline::Operation::Restore {
         id: id.to_string(),
         checkpoint: Checkpoint {

@@ -261,6 +261,21 @@ fn check_preserved(after: u32, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What judging a container that is to be made here takes: which root file systems are in use, and how this program runs.
+pub(super) fn host_for(root: &StateRoot) -> Result<gabion_host::Context, Failure> {
+    let holders = root.clone();
+    Ok(gabion_host::Context {
+        live: gabion_host::Live::by(move |identity| {
+            let holder = holders.holder(identity)?;
+            let container = Container::find(&holders, &holder).ok()?;
+            container.pid().map(|_| holder.to_string())
+        }),
+        sealed: seal::sealed()?.map(str::to_owned),
+        binary: seal::installed(),
+        ..gabion_host::Context::default()
+    })
+}
+
 /// Judges a bundle, and gathers what building takes.
 pub(crate) fn prepare(
     id: &str,
@@ -277,17 +292,9 @@ pub(crate) fn prepare(
     if root.of(&id).exists() {
         return Err(ContainerError::Exists(id.to_string()).into());
     }
-    let holders = root.clone();
     let host = gabion_host::Context {
-        live: gabion_host::Live::by(move |identity| {
-            let holder = holders.holder(identity)?;
-            let container = Container::find(&holders, &holder).ok()?;
-            container.pid().map(|_| holder.to_string())
-        }),
-        sealed: seal::sealed()?.map(str::to_owned),
-        binary: seal::installed(),
         flags: build.weakening(),
-        ..gabion_host::Context::default()
+        ..host_for(&root)?
     };
     let create = gabion_baseline::Operation::Create { id: id.to_string() };
     let mut admission = gate::admit(context, id.as_str(), &build.bundle, (operation, create), host)?;
