@@ -4,6 +4,8 @@ import concurrent.futures
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -58,6 +60,64 @@ def init_of(ctr, name):
 
 def is_alive(pid):
     return " Z" not in (read(f"/proc/{pid}/stat") or " Z").rpartition(")")[2][:3]
+
+
+def message(*fields):
+    """A message of protobuf whose fields are text or bytes, by number."""
+    coded = b""
+    for number, value in fields:
+        value = value.encode() if isinstance(value, str) else value
+        length = b""
+        size = len(value)
+        while size > 127:
+            length += bytes([size & 127 | 128])
+            size >>= 7
+        coded += bytes([number << 3 | 2]) + length + bytes([size]) + value
+    return coded
+
+
+class Direct:
+    """Calls of a container's shim without containerd (ttrpc)."""
+
+    def __init__(self, name):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.socket.connect(read(f"{BUNDLES}/{name}/address").removeprefix("unix://"))
+        self.stream = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, method, *fields):
+        self.stream += 2
+        body = message((1, "containerd.task.v2.Task"), (2, method), (3, message(*fields)))
+        self.socket.sendall(struct.pack(">IIBB", len(body), self.stream, 1, 0) + body)
+        return self.stream
+
+    def take(self, count):
+        taken = b""
+        while len(taken) < count:
+            part = self.socket.recv(count - len(taken))
+            if not part:
+                raise Failed("the shim hung up")
+            taken += part
+        return taken
+
+    def answer(self, stream):
+        """The payload of the answer, which is the next one."""
+        length, answered, _, _ = struct.unpack(">IIBB", self.take(10))
+        body = self.take(length)
+        equal(answered, stream, "the stream of the answer")
+        # The status comes first: its code alone, 0, is not in the message.
+        if body[:2] != b"\x0a\x00":
+            raise Failed(f"the shim's answer: {body!r}")
+        return body[4:]
+
+    def call(self, method, *fields):
+        return self.answer(self.send(method, *fields))
 
 
 class Events:
@@ -156,6 +216,35 @@ def twenty_execs_at_once(ctr):
                                               "-c", f"echo {n}; exit {n}"), range(20)))
     ctr.remove_killed(name)
     equal([(output.status, output.out) for output in outputs], [(n, f"{n}\n") for n in range(20)], "status, out")
+
+
+@check
+def output_waits_for_a_reader_that_comes_late(ctr):
+    name = ctr.detach("sleep", "1000")
+    fifo = ctr.host.path("late")
+    os.mkfifo(fifo)
+    process = {"args": ["sh", "-c", "echo late; exit 3"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    with Direct(name) as shim:
+        shim.call("Exec", (1, name), (2, "e1"), (5, fifo), (7, message((1, "process"), (2, json.dumps(process)))))
+        shim.call("Start", (1, name), (2, "e1"))
+        waiting = shim.send("Wait", (1, name), (2, "e1"))
+        time.sleep(0.7)
+        reader, text = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), b""
+        for _ in range(200):
+            try:
+                part = os.read(reader, 100)
+            except BlockingIOError:
+                time.sleep(0.01)
+                continue
+            if not part:
+                break
+            text += part
+        os.close(reader)
+        answer = shim.answer(waiting)
+        shim.call("Delete", (1, name), (2, "e1"))
+    ctr.remove_killed(name)
+    os.unlink(fifo)
+    equal((text, answer[:2]), (b"late\n", b"\x08\x03"), "out, status")
 
 
 @check

@@ -17,6 +17,7 @@ use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::proto;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -54,6 +55,8 @@ enum Source {
     Events,
     Pump(Pump, Key),
     Oom(OomWatch, String),
+    /// FIFOs that somebody opened.
+    Readers,
 }
 
 /// What to do when gabion has ended.
@@ -70,8 +73,12 @@ struct Call {
 pub(crate) enum Due {
     /// Streams that somebody still holds open are given up.
     Streams(Key),
+    /// An exit is told although nobody has come for the output.
+    Exit(Key),
     /// Another attempt to reach containerd.
     Publish,
+    /// Another look for readers, where the kernel cannot tell of them.
+    Readers,
     /// The end of the shim, whatever containerd has been told.
     End,
 }
@@ -93,6 +100,14 @@ pub(crate) struct Shim {
     strays: HashMap<i32, Exit>,
     deadlines: Vec<(Instant, Due)>,
     buffer: Vec<u8>,
+    readers: Readers,
+}
+
+/// Output that waits for a reader. The inotify instance is there while some does: a user has few of them.
+#[derive(Debug, Default)]
+struct Readers {
+    notify: Option<(Inotify, u64)>,
+    waiting: HashMap<u64, Key>,
 }
 
 impl Shim {
@@ -138,6 +153,7 @@ impl Shim {
             strays: HashMap::new(),
             deadlines: Vec::new(),
             buffer: vec![0; 16 << 10],
+            readers: Readers::default(),
         };
         shim.add(Source::Listener(listener), EpollFlags::EPOLLIN)?;
         shim.add(Source::Signals(signals), EpollFlags::EPOLLIN)?;
@@ -164,7 +180,9 @@ impl Shim {
             while let Some(place) = self.deadlines.iter().position(|(time, _)| *time <= now) {
                 match self.deadlines.swap_remove(place).1 {
                     Due::Streams(key) => self.give_up_streams(&key),
+                    Due::Exit(key) => self.told_anyway(&key),
                     Due::Publish => self.publish(),
+                    Due::Readers => self.look_for_readers(),
                     Due::End => return Ok(()),
                 }
             }
@@ -197,6 +215,14 @@ impl Shim {
         self.deadlines.len() < before
     }
 
+    /// True if an exit waits for a reader of the output, and no longer after that.
+    pub(crate) fn waits_for_reader(&mut self, key: &Key) -> bool {
+        let before = self.deadlines.len();
+        self.deadlines
+            .retain(|(_, due)| !matches!(due, Due::Exit(other) if other == key));
+        self.deadlines.len() < before
+    }
+
     /// A number that was not given before.
     pub(crate) fn number(&mut self) -> u64 {
         self.number += 1;
@@ -216,6 +242,10 @@ impl Shim {
             },
             Source::Pump(pump, _) => self.epoll.add(&pump.from, event),
             Source::Oom(watch, _) => self.epoll.add(watch, event),
+            Source::Readers => match &self.readers.notify {
+                Some((notify, _)) => self.epoll.add(notify, event),
+                None => Err(Errno::EBADF),
+            },
         };
         outcome.map_err(|errno| format!("epoll_ctl: {}", errno.desc()))?;
         self.sources.insert(token, source);
@@ -256,17 +286,19 @@ impl Shim {
                 }
                 return;
             }
-            Source::Pump(mut pump, key) => match pump.run(&mut self.buffer) {
-                Next::Done => {
-                    self.drop_pump(&pump);
-                    self.stream_ended(token, &key);
-                    None
+            Source::Pump(pump, key) => {
+                self.carry(token, pump, &key);
+                return;
+            }
+            Source::Readers => {
+                self.sources.insert(token, Source::Readers);
+                if let Some((notify, _)) = &self.readers.notify {
+                    // Which of them it was is found out by trying.
+                    while notify.read_events().is_ok_and(|events| !events.is_empty()) {}
                 }
-                next => {
-                    self.poll_pump(token, &pump, next);
-                    Some(Source::Pump(pump, key))
-                }
-            },
+                self.look_for_readers();
+                return;
+            }
             Source::Oom(mut watch, id) => match watch.take() {
                 Seen::Killed => {
                     self.out_of_memory(&id);
@@ -460,6 +492,107 @@ impl Shim {
         Ok(())
     }
 
+    /// A pump's turn; it goes back into the table unless its stream has ended.
+    fn carry(&mut self, token: u64, mut pump: Pump, key: &Key) {
+        let mut next = pump.run(&mut self.buffer);
+        if next == Next::Reader && !self.readers.waiting.contains_key(&token) {
+            self.drop_pump(&pump);
+            self.wait_for_reader(token, &pump, key);
+            // Somebody may have come before the kernel was asked to tell.
+            next = pump.run(&mut self.buffer);
+        }
+        if next == Next::Reader {
+            self.sources.insert(token, Source::Pump(pump, key.clone()));
+            self.stream_waits(key);
+            return;
+        }
+        let came = self.readers.waiting.remove(&token).is_some();
+        match next {
+            Next::Done => {
+                self.drop_pump(&pump);
+                self.stream_ended(token, key);
+            }
+            next => {
+                self.poll_pump(token, &pump, next);
+                self.sources.insert(token, Source::Pump(pump, key.clone()));
+            }
+        }
+        if came {
+            self.heard(key);
+            self.forget_readers();
+        }
+    }
+
+    fn wait_for_reader(&mut self, token: u64, pump: &Pump, key: &Key) {
+        self.readers.waiting.insert(token, key.clone());
+        if self.readers.notify.is_none()
+            && let Ok(notify) = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+        {
+            self.readers.notify = Some((notify, 0));
+            match self.add(Source::Readers, EpollFlags::EPOLLIN) {
+                Ok(number) => self
+                    .readers
+                    .notify
+                    .iter_mut()
+                    .for_each(|(_, token)| *token = number),
+                Err(_) => self.readers.notify = None,
+            }
+        }
+        let told = self.readers.notify.as_ref().is_some_and(|(notify, _)| {
+            notify
+                .add_watch(&pump.reader_opens(), AddWatchFlags::IN_OPEN)
+                .is_ok()
+        });
+        // A host on which root's inotify instances are all in use.
+        if !told {
+            self.later(RETRY, Due::Readers);
+        }
+    }
+
+    /// Gives every output that waits for a reader a turn.
+    fn look_for_readers(&mut self) {
+        for token in self.readers.waiting.keys().copied().collect::<Vec<_>>() {
+            if let Some(Source::Pump(pump, key)) = self.sources.remove(&token) {
+                self.carry(token, pump, &key);
+            }
+        }
+        if self.readers.notify.is_none() && !self.readers.waiting.is_empty() {
+            self.later(RETRY, Due::Readers);
+        }
+    }
+
+    fn forget_readers(&mut self) {
+        if self.readers.waiting.is_empty()
+            && let Some((notify, token)) = self.readers.notify.take()
+        {
+            self.unset(&notify);
+            self.sources.remove(&token);
+        }
+    }
+
+    /// True if all of these streams wait for a reader.
+    pub(crate) fn nobody_reads(&self, tokens: &[u64]) -> bool {
+        tokens
+            .iter()
+            .all(|token| self.readers.waiting.contains_key(token))
+    }
+
+    /// True if one of these streams has output, and nobody has been there yet who could read it.
+    pub(crate) fn unheard(&self, tokens: &[u64]) -> bool {
+        tokens
+            .iter()
+            .any(|token| matches!(self.sources.get(token), Some(Source::Pump(pump, _)) if pump.unheard()))
+    }
+
+    /// Carries what these streams have to carry now.
+    pub(crate) fn carry_all(&mut self, tokens: &[u64]) {
+        for token in tokens {
+            if let Some(Source::Pump(pump, key)) = self.sources.remove(token) {
+                self.carry(*token, pump, &key);
+            }
+        }
+    }
+
     fn poll_pump(&mut self, token: u64, pump: &Pump, next: Next) {
         // One of the two descriptors is in the set at a time, the one that is waited for.
         let (wanted, other, flags) = match next {
@@ -488,8 +621,10 @@ impl Shim {
                     pump.run(&mut self.buffer);
                 }
                 self.drop_pump(&pump);
+                self.readers.waiting.remove(&token);
             }
         }
+        self.forget_readers();
     }
 
     /// Watches a container's memory.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,8 +41,10 @@ pub(crate) struct Whose<'a> {
 pub(crate) struct Pump {
     pub(crate) from: OwnedFd,
     pub(crate) to: OwnedFd,
-    /// The other end of a FIFO: while it is open, nobody's going away ends the stream.
-    _keep: Option<OwnedFd>,
+    /// It goes to a FIFO, whose reader may come late, or go away and come back.
+    fifo: bool,
+    /// There has been a reader: it took something, or was there at the end.
+    heard: bool,
     pending: Vec<u8>,
     direction: Direction,
 }
@@ -60,11 +62,13 @@ pub(crate) enum Direction {
 pub(crate) enum Next {
     Readable,
     Writable,
+    /// Somebody who opens the FIFO to read from it.
+    Reader,
     Done,
 }
 
 impl Pump {
-    fn new(from: OwnedFd, to: OwnedFd, keep: Option<OwnedFd>, direction: Direction) -> io::Result<Self> {
+    fn new(from: OwnedFd, to: OwnedFd, fifo: bool, direction: Direction) -> io::Result<Self> {
         for end in [&from, &to] {
             let flags = OFlag::from_bits_retain(fcntl(end, FcntlArg::F_GETFL)?);
             fcntl(end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -72,7 +76,8 @@ impl Pump {
         Ok(Pump {
             from,
             to,
-            _keep: keep,
+            fifo,
+            heard: false,
             pending: Vec::new(),
             direction,
         })
@@ -82,15 +87,46 @@ impl Pump {
         self.direction
     }
 
+    /// True if there is output, and nobody has been there yet who could read it.
+    pub(crate) fn unheard(&self) -> bool {
+        self.fifo && !self.heard && !self.pending.is_empty()
+    }
+
+    /// Where the kernel tells of a reader (inotify(7)): the FIFO itself, by whatever name it has now.
+    pub(crate) fn reader_opens(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.to.as_raw_fd()))
+    }
+
+    /// What follows the last byte: while nobody reads, a FIFO whose last writer goes away forgets what is in it, and
+    /// whoever opens it afterwards waits for a writer for ever.
+    fn ended(&mut self) -> Next {
+        let mut polled = [PollFd::new(self.to.as_fd(), PollFlags::empty())];
+        let alone = self.fifo
+            && poll(&mut polled, PollTimeout::ZERO).is_ok()
+            && polled[0]
+                .revents()
+                .is_some_and(|events| events.contains(PollFlags::POLLERR));
+        match alone {
+            true => Next::Reader,
+            false => Next::Done,
+        }
+    }
+
     /// Carries what there is, for a while: others have a turn too.
     pub(crate) fn run(&mut self, buffer: &mut [u8]) -> Next {
         for _ in 0..16 {
             if !self.pending.is_empty() {
                 match nix::unistd::write(&self.to, &self.pending) {
-                    Ok(count) if count == self.pending.len() => self.pending = Vec::new(),
-                    Ok(count) => drop(self.pending.drain(..count)),
+                    Ok(count) => {
+                        self.heard = true;
+                        match count == self.pending.len() {
+                            true => self.pending = Vec::new(),
+                            false => drop(self.pending.drain(..count)),
+                        }
+                    }
                     Err(Errno::EAGAIN) => return Next::Writable,
                     Err(Errno::EINTR) => {}
+                    Err(Errno::EPIPE) if self.fifo => return Next::Reader,
                     // Nobody is there to read what was typed.
                     Err(_) if self.direction == Direction::In => return Next::Done,
                     // A full disk must not stop the container: what cannot be written is lost.
@@ -99,17 +135,24 @@ impl Pump {
                 continue;
             }
             match nix::unistd::read(&self.from, buffer) {
-                Ok(0) => return Next::Done,
+                Ok(0) => return self.ended(),
                 Ok(count) => match nix::unistd::write(&self.to, &buffer[..count]) {
-                    Ok(written) => self.pending.extend_from_slice(&buffer[written..count]),
+                    Ok(written) => {
+                        self.heard = true;
+                        self.pending.extend_from_slice(&buffer[written..count]);
+                    }
                     Err(Errno::EAGAIN | Errno::EINTR) => self.pending.extend_from_slice(&buffer[..count]),
+                    Err(Errno::EPIPE) if self.fifo => {
+                        self.pending.extend_from_slice(&buffer[..count]);
+                        return Next::Reader;
+                    }
                     Err(_) if self.direction == Direction::In => return Next::Done,
                     Err(_) => {}
                 },
                 Err(Errno::EAGAIN) => return Next::Readable,
                 Err(Errno::EINTR) => {}
                 // A terminal whose last process has gone says EIO.
-                Err(_) => return Next::Done,
+                Err(_) => return self.ended(),
             }
         }
         match self.pending.is_empty() {
@@ -144,7 +187,7 @@ pub(crate) fn open(streams: &Streams, whose: Whose<'_>) -> Result<Opened, String
         let path = fifo_path(&streams.stdin).ok_or_else(|| wrong("it is no FIFO".to_owned()))?;
         let (from, keep) = input(&path).map_err(|error| wrong(error.to_string()))?;
         let (theirs, ours) = pipe(whose.owner).map_err(|error| wrong(error.to_string()))?;
-        let pump = Pump::new(from, ours, None, Direction::In).map_err(|error| wrong(error.to_string()))?;
+        let pump = Pump::new(from, ours, false, Direction::In).map_err(|error| wrong(error.to_string()))?;
         opened.child[0] = theirs.into();
         opened.pumps.push(pump);
         opened.input = Some(keep);
@@ -163,9 +206,9 @@ pub(crate) fn open(streams: &Streams, whose: Whose<'_>) -> Result<Opened, String
             continue;
         }
         let wrong = in_stream(name, target);
-        let (to, keep) = output(target).map_err(|error| wrong(error.to_string()))?;
+        let (to, fifo) = output(target).map_err(|error| wrong(error.to_string()))?;
         let (ours, theirs) = pipe(whose.owner).map_err(|error| wrong(error.to_string()))?;
-        let pump = Pump::new(ours, to, keep, Direction::Out).map_err(|error| wrong(error.to_string()))?;
+        let pump = Pump::new(ours, to, fifo, Direction::Out).map_err(|error| wrong(error.to_string()))?;
         opened.child[1 + place] = theirs.into();
         opened.pumps.push(pump);
     }
@@ -189,23 +232,23 @@ pub(crate) fn open_terminal(streams: &Streams, master: &OwnedFd, whose: Whose<'_
         let path = fifo_path(&streams.stdin).ok_or_else(|| wrong("it is no FIFO".to_owned()))?;
         let (from, keep) = input(&path).map_err(|error| wrong(error.to_string()))?;
         let pump =
-            Pump::new(from, copy(&wrong)?, None, Direction::In).map_err(|error| wrong(error.to_string()))?;
+            Pump::new(from, copy(&wrong)?, false, Direction::In).map_err(|error| wrong(error.to_string()))?;
         opened.pumps.push(pump);
         opened.input = Some(keep);
     }
     if !streams.stdout.is_empty() {
         let wrong = in_stream("stdout", &streams.stdout);
-        let (to, keep) = match Logger::of(&streams.stdout)? {
+        let (to, fifo) = match Logger::of(&streams.stdout)? {
             Some(logger) => {
                 let (out, to) = pipe(None).map_err(in_logger(&logger.program))?;
                 let (err, _) = pipe(None).map_err(in_logger(&logger.program))?;
                 logger.start(out, err, whose)?;
-                (to, None)
+                (to, false)
             }
             None => output(&streams.stdout).map_err(|error| wrong(error.to_string()))?,
         };
         let pump =
-            Pump::new(copy(&wrong)?, to, keep, Direction::Out).map_err(|error| wrong(error.to_string()))?;
+            Pump::new(copy(&wrong)?, to, fifo, Direction::Out).map_err(|error| wrong(error.to_string()))?;
         opened.pumps.push(pump);
     }
     Ok(opened)
@@ -247,9 +290,8 @@ fn input(path: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read.into(), write.into()))
 }
 
-/// Where output goes: a FIFO with its reading end, so that a reader that goes away and comes back (containerd, started
-/// again) loses nothing; or a file.
-fn output(target: &str) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+/// Where output goes: a FIFO (true), which may be without a reader, or a file.
+fn output(target: &str) -> io::Result<(OwnedFd, bool)> {
     let path = match target.split_once("://") {
         Some(("file", path)) => {
             let path = Path::new(path);
@@ -261,7 +303,7 @@ fn output(target: &str) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
                 .create(true)
                 .mode(0o644)
                 .open(path)?;
-            return Ok((file.into(), None));
+            return Ok((file.into(), false));
         }
         Some(("fifo", path)) => Path::new(path),
         Some((scheme, _)) => {
@@ -272,10 +314,11 @@ fn output(target: &str) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
         None => Path::new(target),
     };
     if !std::fs::metadata(path)?.file_type().is_fifo() {
-        return Ok((OpenOptions::new().append(true).open(path)?.into(), None));
+        return Ok((OpenOptions::new().append(true).open(path)?.into(), false));
     }
-    let (read, write) = input(path)?;
-    Ok((write, Some(read)))
+    // Only with a reading end can it be opened without waiting for one.
+    let (_, write) = input(path)?;
+    Ok((write, true))
 }
 
 /// A program that takes the output: `binary:///path?key=value`.
@@ -406,8 +449,11 @@ mod tests {
         let mut command = Command::new("echo");
         assert!(command.arg("word").stdout(stdout).status().unwrap().success());
         drop(command);
-        assert_eq!(drive(&mut pumps[0]), Next::Done);
+        assert_eq!(drive(&mut pumps[0]), Next::Reader);
+        assert!(pumps[0].unheard());
         let mut reader = File::open(&path).unwrap();
+        assert_eq!(drive(&mut pumps[0]), Next::Done);
+        assert!(!pumps[0].unheard());
         drop(pumps);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -415,12 +461,56 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_goes_away_and_comes_back_misses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(directory.path(), "out");
+        let (to, fifo) = output(path.to_str().unwrap()).unwrap();
+        let (from, mut source) = std::io::pipe().unwrap();
+        let mut pump = Pump::new(from.into(), to, fifo, Direction::Out).unwrap();
+        let mut text = [0; 3];
+        let mut reader = File::open(&path).unwrap();
+        source.write_all(b"one").unwrap();
+        assert_eq!(drive(&mut pump), Next::Readable);
+        reader.read_exact(&mut text).unwrap();
+        source.write_all(b"two").unwrap();
+        assert_eq!(drive(&mut pump), Next::Readable);
+        drop(reader);
+        source.write_all(b"six").unwrap();
+        assert_eq!(drive(&mut pump), Next::Reader);
+        drop(source);
+        assert_eq!(drive(&mut pump), Next::Reader);
+        // It had its reader once; nobody waits for this one.
+        assert!(!pump.unheard());
+        let mut reader = File::open(&path).unwrap();
+        assert_eq!(drive(&mut pump), Next::Done);
+        drop(pump);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!((&text, rest.as_str()), (b"one", "twosix"));
+    }
+
+    #[test]
+    fn an_output_that_stayed_empty_has_its_end_for_a_late_reader_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(directory.path(), "out");
+        let (to, fifo) = output(path.to_str().unwrap()).unwrap();
+        let (from, source) = std::io::pipe().unwrap();
+        let mut pump = Pump::new(from.into(), to, fifo, Direction::Out).unwrap();
+        drop(source);
+        assert_eq!((drive(&mut pump), pump.unheard()), (Next::Reader, false));
+        let mut reader = File::open(&path).unwrap();
+        assert_eq!(drive(&mut pump), Next::Done);
+        drop(pump);
+        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
     fn a_full_fifo_waits_and_nothing_is_lost() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(directory.path(), "out");
-        let (to, keep) = output(path.to_str().unwrap()).unwrap();
+        let (to, fifo) = output(path.to_str().unwrap()).unwrap();
         let (from, mut source) = std::io::pipe().unwrap();
-        let mut pump = Pump::new(from.into(), to, keep, Direction::Out).unwrap();
+        let mut pump = Pump::new(from.into(), to, fifo, Direction::Out).unwrap();
         let writer = std::thread::spawn(move || source.write_all(&[7; 300_000]).unwrap());
         let mut reader = File::open(&path).unwrap();
         let counter = std::thread::spawn(move || {
@@ -447,7 +537,7 @@ mod tests {
         let path = fifo(directory.path(), "in");
         let (from, keep) = input(&path).unwrap();
         let (mut sink, to) = std::io::pipe().unwrap();
-        let mut pump = Pump::new(from, to.into(), None, Direction::In).unwrap();
+        let mut pump = Pump::new(from, to.into(), false, Direction::In).unwrap();
         let mut client = OpenOptions::new().write(true).open(&path).unwrap();
         client.write_all(b"typed").unwrap();
         drop(client);

@@ -14,7 +14,8 @@ use crate::runtime::{self};
 use crate::shim::{Due, Reply, Shim};
 use crate::wire::{Fault, encode};
 
-/// How long a deletion waits for output that somebody outside of the container still holds open, as runc's shim does.
+/// How long a deletion waits for output that somebody outside of the container still holds open, as runc's shim does;
+/// and an exit, for somebody who reads the output.
 const STREAMS: Duration = Duration::from_secs(2);
 
 impl Shim {
@@ -57,7 +58,40 @@ impl Shim {
         self.tell_exit(key, exit);
     }
 
+    /// Tells an exit, once somebody is there for the output: whoever is told may stop waiting for the FIFOs to open.
+    /// runc's shim has them open before it starts a process.
     pub(super) fn tell_exit(&mut self, key: &Key, exit: Exit) {
+        let Some(process) = self.process(key) else {
+            return;
+        };
+        process.early = Some(exit);
+        let outputs = process.outputs.clone();
+        self.carry_all(&outputs);
+        match self.unheard(&outputs) {
+            true => self.later(STREAMS, Due::Exit(key.clone())),
+            false => self.tell_exit_now(key, exit),
+        }
+    }
+
+    /// A stream's reader has come; an exit may have waited for it.
+    pub(crate) fn heard(&mut self, key: &Key) {
+        let Some(process) = self.process(key) else {
+            return;
+        };
+        let outputs = process.outputs.clone();
+        if !self.unheard(&outputs) && self.waits_for_reader(key) {
+            self.told_anyway(key);
+        }
+    }
+
+    /// An exit that waited for a reader is told.
+    pub(crate) fn told_anyway(&mut self, key: &Key) {
+        if let Some(exit) = self.process(key).and_then(|process| process.early) {
+            self.tell_exit_now(key, exit);
+        }
+    }
+
+    fn tell_exit_now(&mut self, key: &Key, exit: Exit) {
         let Some(process) = self.process(key) else {
             return;
         };
@@ -144,7 +178,8 @@ impl Shim {
         let Some(process) = self.process(key) else {
             return;
         };
-        if process.outputs.is_empty() {
+        let outputs = process.outputs.clone();
+        if self.nobody_reads(&outputs) {
             self.deleted(key);
         } else {
             self.later(STREAMS, Due::Streams(key.clone()));
@@ -158,8 +193,17 @@ impl Shim {
         };
         process.inputs.retain(|other| *other != token);
         process.outputs.retain(|other| *other != token);
+        self.stream_waits(key);
+    }
+
+    /// Nothing more is carried for a stream, until somebody reads it.
+    pub(crate) fn stream_waits(&mut self, key: &Key) {
+        let Some(process) = self.process(key) else {
+            return;
+        };
+        let (outputs, deleting) = (process.outputs.clone(), process.deleting.is_some());
         // Whoever waits for output and not for gabion waits in `Due::Streams`.
-        if process.outputs.is_empty() && process.deleting.is_some() && self.waits_for_streams(key) {
+        if deleting && self.nobody_reads(&outputs) && self.waits_for_streams(key) {
             self.deleted(key);
         }
     }
