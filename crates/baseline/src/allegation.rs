@@ -4,13 +4,16 @@
 //! without duplicate keys, whose known properties have the types of the runtime-spec and whose `ociVersion`
 //! is one that gabion knows. It establishes nothing else: every value in it is what its author alleges.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::change::Change;
 use crate::config::Config;
+use crate::given::Given;
 use crate::pointer::Pointer;
 
 /// The largest config.json that is read, in bytes. The largest captured from a real engine is 17 KiB;
@@ -50,6 +53,18 @@ pub enum AllegationError {
     Type { pointer: String, what: String },
     #[error("config.json#/ociVersion is {found:?}; gabion knows versions 1.x of the runtime-spec")]
     Version { found: String },
+}
+
+impl From<Allegation> for Cow<'_, Allegation> {
+    fn from(allegation: Allegation) -> Self {
+        Cow::Owned(allegation)
+    }
+}
+
+impl<'a> From<&'a Allegation> for Cow<'a, Allegation> {
+    fn from(allegation: &'a Allegation) -> Self {
+        Cow::Borrowed(allegation)
+    }
 }
 
 impl Allegation {
@@ -111,6 +126,42 @@ impl Allegation {
             });
         }
         Ok(Allegation { document, config })
+    }
+
+    /// The configuration with these changes made to it, in this order; `seccomp` is as for [`Change::apply`].
+    ///
+    /// It is typed anew, so that there is one truth: what the document says. The filter is most of what engines write,
+    /// and is typed again only if a change fills it; no other one touches it.
+    ///
+    /// # Errors
+    /// The changes made a document that is no configuration any more.
+    pub(crate) fn changed(
+        mut self,
+        changes: &[&Change],
+        seccomp: &dyn Fn(&[String]) -> Value,
+    ) -> Result<Self, AllegationError> {
+        if changes.is_empty() {
+            return Ok(self);
+        }
+        for change in changes {
+            change.apply(&mut self.document, seccomp);
+        }
+        if changes.iter().any(|change| matches!(change, Change::FillSeccomp)) {
+            return Self::from_document(self.document);
+        }
+        let filter = self.document.pointer_mut("/linux/seccomp").map(Value::take);
+        let mut changed = Self::from_document(self.document)?;
+        if let Some(place) = changed.document.pointer_mut("/linux/seccomp")
+            && let Some(filter) = filter
+        {
+            *place = filter;
+        }
+        if let Given::Value(linux) = &mut changed.config.linux
+            && let Given::Value(before) = self.config.linux
+        {
+            linux.seccomp = before.seccomp;
+        }
+        Ok(changed)
     }
 
     /// The document as it was written, unknown properties included.
@@ -283,6 +334,36 @@ mod tests {
 
     fn refused(text: &str) -> String {
         Allegation::parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_changed_configuration_is_what_its_document_says() {
+        let given = include_bytes!("../tests/bundles/docker20-default.json");
+        let default = |_: &[String]| serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"});
+        let mask = Change::AddMaskedPath {
+            path: "/proc/own".to_owned(),
+        };
+        for changes in [
+            vec![],
+            vec![&mask, &Change::SetNoNewPrivileges],
+            vec![&mask, &Change::FillSeccomp],
+        ] {
+            let filled = changes.contains(&&Change::FillSeccomp);
+            let changed = Allegation::parse(given)
+                .unwrap()
+                .changed(&changes, &default)
+                .unwrap();
+            let mut document = Allegation::parse(given).unwrap().document;
+            for change in &changes {
+                change.apply(&mut document, &default);
+            }
+            assert_eq!(changed.document, document);
+            let anew = Allegation::from_document(document).unwrap();
+            assert_eq!(format!("{:?}", changed.config), format!("{:?}", anew.config));
+            let linux = changed.config.linux.value().unwrap();
+            let calls = linux.seccomp.value().unwrap().syscalls.items().len();
+            assert_eq!(calls == 0, filled, "{calls}");
+        }
     }
 
     #[test]

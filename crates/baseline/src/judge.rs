@@ -1,5 +1,6 @@
 //! The judgement: every rule in force, on one allegation, at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -213,17 +214,18 @@ pub fn wanted_facts(policy: &Policy, operation: &Operation) -> BTreeSet<FactKind
     wanted
 }
 
-/// Judges an allegation.
+/// Judges an allegation. One that is given away becomes what is admitted; one that is lent is copied for it.
 ///
 /// # Errors
 /// Only if gabion's own hardening made a document that is no configuration any more: a bug, reported with the
 /// place, and nothing runs.
-pub fn judge(
-    allegation: &Allegation,
+pub fn judge<'a>(
+    allegation: impl Into<Cow<'a, Allegation>>,
     facts: &Facts,
     policy: &Policy,
     operation: &Operation,
 ) -> Result<Judgement, AllegationError> {
+    let allegation = allegation.into();
     let mut findings: Vec<Finding> = Vec::new();
     let case = Case {
         config: allegation.config(),
@@ -265,27 +267,22 @@ pub fn judge(
             findings,
         }));
     }
+    let hook_mounts = rules::hooks::mounts(&case);
     let mut changes: Vec<&Change> = findings
         .iter()
         .flat_map(|finding| finding.changes.iter())
         .collect();
     changes.sort_by_key(|change| change.phase());
-    let (document, config) = if changes.is_empty() {
-        (allegation.document().clone(), allegation.config().clone())
-    } else {
-        let mut document = allegation.document().clone();
-        for change in changes {
-            change.apply(&mut document, &policy.default_seccomp);
-        }
-        // Typed anew, so that there is one truth: what the document says after hardening.
-        Allegation::from_document(document)?.into_parts()
-    };
+    let (document, config) = allegation
+        .into_owned()
+        .changed(&changes, &policy.default_seccomp)?
+        .into_parts();
     Ok(Judgement::Admitted(Box::new(Admitted {
         document,
         config,
         profile: policy.profile,
         findings,
-        hook_mounts: rules::hooks::mounts(&case),
+        hook_mounts,
     })))
 }
 

@@ -525,7 +525,7 @@ fn the_docker_socket_is_recognized_in_a_file_from_another_host() {
     );
     let operation = Operation::Check { offline: true };
     let judgement = judge(
-        &allegation("docker20-dockersock"),
+        allegation("docker20-dockersock"),
         &Facts::default(),
         &policy,
         &operation,

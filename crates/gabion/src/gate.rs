@@ -113,7 +113,7 @@ pub(crate) fn admit_process(
         ..host
     };
     let collected = gabion_host::collect(allegation.config(), Path::new("/"), &wanted, &host);
-    let judgement = judge(&allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
+    let judgement = judge(allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
     let subject = Subject {
         name: id,
         file: "process",
@@ -160,7 +160,7 @@ pub(crate) fn admit_update(
     let wanted = wanted_facts(&policy, &operation);
     let host = gabion_host::Context::default();
     let collected = gabion_host::collect(allegation.config(), Path::new("/"), &wanted, &host);
-    let judgement = judge(&allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
+    let judgement = judge(allegation, &collected.facts, &policy, &operation).map_err(our_bug)?;
     let subject = Subject {
         name: id,
         file: "resources",
@@ -353,7 +353,7 @@ pub(crate) fn judge_bundle(
     let collected = gabion_host::collect(allegation.config(), &file.path, &wanted, &host);
     let facts = begun.elapsed();
     demand_rootfs(&collected.facts, "")?;
-    let judgement = judge(&allegation, &collected.facts, &policy, operation).map_err(our_bug)?;
+    let judgement = judge(allegation, &collected.facts, &policy, operation).map_err(our_bug)?;
     let both = begun.elapsed();
     tracing::debug!(
         microseconds = both.as_micros(),
@@ -410,7 +410,7 @@ pub(crate) fn judge_file(
         )?;
         collected.facts
     };
-    Ok(judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?)
+    Ok(judge(allegation, &facts, &policy, &operation).map_err(our_bug)?)
 }
 
 /// What judgement finds in the bundle of a container that runs under another runtime.
@@ -437,7 +437,7 @@ pub(crate) fn audit_bundle(
     if let Fact::Known(cgroup) = &mut facts.cgroup {
         cgroup.occupied = None;
     }
-    let judgement = judge(&allegation, &facts, &policy, &operation).map_err(our_bug)?;
+    let judgement = judge(allegation, &facts, &policy, &operation).map_err(our_bug)?;
     Ok(judgement.findings().to_vec())
 }
 
@@ -447,7 +447,7 @@ pub(crate) fn audit_host(site: &Site) -> Result<Vec<Finding>, Failure> {
     let wanted = wanted_facts(&site.policy, &Operation::Host);
     let host = gabion_host::Context::default();
     let facts = gabion_host::collect(nothing.config(), Path::new("/"), &wanted, &host).facts;
-    let judgement = judge(&nothing, &facts, &site.policy, &Operation::Host).map_err(our_bug)?;
+    let judgement = judge(nothing, &facts, &site.policy, &Operation::Host).map_err(our_bug)?;
     Ok(judgement.findings().to_vec())
 }
 
@@ -457,7 +457,7 @@ pub(crate) fn judge_words(site: &Site, bytes: &[u8], caller: CallerFact) -> Resu
     let policy = stricter_if_asked(&site.policy, &allegation);
     let mut facts = gabion_host::offline(allegation.config());
     facts.caller = Fact::Known(caller);
-    Ok(judge(&allegation, &facts, &policy, &Operation::Check { offline: true }).map_err(our_bug)?)
+    Ok(judge(allegation, &facts, &policy, &Operation::Check { offline: true }).map_err(our_bug)?)
 }
 
 /// A container may ask for a stricter profile by annotation, never for a weaker one.

@@ -5,7 +5,6 @@
 //! read, for the interpreter that it may name.
 
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::Config;
@@ -26,11 +25,11 @@ const MAX_DIRECTORIES: usize = 32;
 /// The kernel reads no more of a script's first line (`BINPRM_BUF_SIZE` in include/uapi/linux/binfmts.h).
 const MAX_LINE: u64 = 256;
 
-/// Follows `process.args[0]`. `sources` are what the bind mounts' sources led to.
+/// Follows `process.args[0]`. `view` is the rootfs with all mounts in it.
 pub(crate) fn look(
     config: &Config,
     rootfs: &Result<Found, NoRootfs>,
-    sources: &[Option<std::os::fd::OwnedFd>],
+    view: Option<&Destinations<'_>>,
 ) -> Fact<EntrypointFact> {
     let Some(process) = config.process.value() else {
         return Fact::Known(EntrypointFact::default());
@@ -38,27 +37,19 @@ pub(crate) fn look(
     let Some(name) = process.args.items().first() else {
         return Fact::Known(EntrypointFact::default());
     };
-    let rootfs = match rootfs {
-        Ok(found) => found,
-        Err(none) => return Fact::Unknown(format!("no rootfs: {}", none.why())),
+    let (rootfs, view) = match (rootfs, view) {
+        (Ok(found), Some(view)) => (found, view),
+        (Ok(_), None) => return Fact::Unknown("the mounts were not looked at".to_owned()),
+        (Err(none), _) => return Fact::Unknown(format!("no rootfs: {}", none.why())),
     };
-    let mut view = Destinations::new(rootfs.node());
-    for (index, mount) in config.mounts.items().iter().enumerate() {
-        view.look(
-            mount,
-            sources
-                .get(index)
-                .and_then(|source| source.as_ref().map(AsFd::as_fd)),
-        );
-    }
     let mut fact = EntrypointFact::default();
     for path in candidates(name, &process.cwd, process.env.items()) {
         // What cannot be followed here is looked at again from inside, right before it is executed.
-        let Some(inside) = follow(&view, &path) else {
+        let Some(inside) = follow(view, &path) else {
             continue;
         };
         if let Some(interpreter) = interpreter(rootfs.node(), &inside)
-            && let Some(inside) = follow(&view, &interpreter)
+            && let Some(inside) = follow(view, &interpreter)
         {
             fact.interpreters.push(inside);
         }
@@ -137,7 +128,8 @@ mod tests {
 
     fn looked(bundle: &Path, config: &Config) -> (Vec<String>, Vec<String>) {
         let rootfs = crate::rootfs::find(&mut Walker::default(), config, bundle);
-        let Fact::Known(fact) = look(config, &rootfs, &[None]) else {
+        let (_, view) = crate::destinations(config, &rootfs, &[None]);
+        let Fact::Known(fact) = look(config, &rootfs, view.as_ref()) else {
             panic!("unknown")
         };
         let strings = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect();

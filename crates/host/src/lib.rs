@@ -177,7 +177,9 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             facts.rootfs = rootfs::look(&mut walker, &landmarks, &rootfs, &context.live);
             facts.rootfs_mount = rootfs::mount(&rootfs);
         }
-        if wants(FactKind::Mounts) {
+        // What a path leads to once all mounts are there.
+        let mut view = None;
+        if wants(FactKind::Mounts) || wants(FactKind::Entrypoint) {
             let mut sources = Sources::new(bundle, &context.engine_roots);
             let looked = config
                 .mounts
@@ -185,7 +187,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
                 .iter()
                 .map(|mount| sources.look(&mut walker, &landmarks, mount));
             (facts.mount_sources, held.sources) = looked.unzip();
-            facts.mount_destinations = destinations(config, &rootfs, &held.sources);
+            (facts.mount_destinations, view) = destinations(config, &rootfs, &held.sources);
             let inside = |fact: &Fact<DestinationFact>| match fact.known()? {
                 DestinationFact::Inside(path) | DestinationFact::LinkOut { inside: path, .. } => {
                     Some(path.clone())
@@ -195,7 +197,7 @@ pub fn collect(config: &Config, bundle: &Path, wanted: &BTreeSet<FactKind>, cont
             held.destinations = facts.mount_destinations.iter().map(inside).collect();
         }
         if wants(FactKind::Entrypoint) {
-            facts.entrypoint = entrypoint::look(config, &rootfs, &held.sources);
+            facts.entrypoint = entrypoint::look(config, &rootfs, view.as_ref());
         }
         if wants(FactKind::Program) {
             facts.program = program::look(config, &rootfs);
@@ -277,24 +279,26 @@ fn landmarks(
 }
 
 /// `sources` are what the sources of the mounts led to, as [`Held::sources`].
-fn destinations(
+fn destinations<'a>(
     config: &Config,
-    rootfs: &Result<Found, NoRootfs>,
-    sources: &[Option<OwnedFd>],
-) -> Vec<Fact<DestinationFact>> {
+    rootfs: &'a Result<Found, NoRootfs>,
+    sources: &'a [Option<OwnedFd>],
+) -> (Vec<Fact<DestinationFact>>, Option<Destinations<'a>>) {
     let mounts = config.mounts.items().iter();
     match rootfs {
         Ok(found) => {
             let mut destinations = Destinations::new(found.node());
             let sources = sources.iter().map(|source| source.as_ref().map(AsFd::as_fd));
-            mounts
+            let facts = mounts
                 .zip(sources)
                 .map(|(mount, source)| destinations.look(mount, source))
-                .collect()
+                .collect();
+            (facts, Some(destinations))
         }
-        Err(none) => mounts
-            .map(|_| Fact::Unknown(format!("no rootfs: {}", none.why())))
-            .collect(),
+        Err(none) => {
+            let why = || format!("no rootfs: {}", none.why());
+            (mounts.map(|_| Fact::Unknown(why())).collect(), None)
+        }
     }
 }
 

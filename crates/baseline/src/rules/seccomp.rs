@@ -304,11 +304,8 @@ static SEC_03: Rule = Rule {
 };
 
 /// `linux.seccomp` as a value for whoever understands filters; null if there is none.
-fn as_value(case: &Case<'_>) -> Value {
-    case.document
-        .pointer("/linux/seccomp")
-        .cloned()
-        .unwrap_or(Value::Null)
+fn as_value<'a>(case: &Case<'a>) -> &'a Value {
+    case.document.pointer("/linux/seccomp").unwrap_or(&Value::Null)
 }
 
 fn filter<'a>(case: &Case<'a>) -> Option<&'a Seccomp> {
@@ -339,7 +336,7 @@ fn gaps(case: &Case<'_>) -> Option<Result<Vec<SeccompGap>, String>> {
     words
         .list
         .is_empty()
-        .then(|| (case.policy.seccomp_gaps)(&as_value(case), &bounding))
+        .then(|| (case.policy.seccomp_gaps)(as_value(case), &bounding))
 }
 
 fn denies_the_floor(case: &Case<'_>, violations: &mut Violations) {
