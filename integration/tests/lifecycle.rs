@@ -551,6 +551,45 @@ fn cve_2019_5736_the_runtimes_program_cannot_be_rewritten() {
     assert!(fs::OpenOptions::new().append(true).open(gabion()).is_ok() || is_busy(gabion()));
 }
 
+#[test]
+fn the_program_is_sealed_wherever_it_is_installed() {
+    let site = Site::new();
+    // Of these directories the second has what separates an overlay's layers and options.
+    for name in ["plain", "a:b,c\\d"] {
+        let directory = site.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        let program = directory.join("gabion");
+        fs::copy(gabion(), &program).unwrap();
+        let mut container = site.container();
+        container.caller = ["sh", "-c", "own=$1; shift 2; exec \"$own\" \"$@\"", "sh"]
+            .map(Into::into)
+            .to_vec();
+        container.caller.push(program.into());
+        container.create().ok();
+        let exe = format!("/proc/{}/exe", container.pid());
+        let copy = fs::File::open(&exe).unwrap();
+        let flags = nix::sys::statvfs::fstatvfs(&copy).unwrap().flags();
+        assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{name}");
+        let error = fs::OpenOptions::new().write(true).open(&exe).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::EROFS), "{name}: {error}");
+    }
+}
+
+#[test]
+fn who_says_that_the_program_is_sealed_is_not_believed() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.caller = ["env", "_GABION_SEALED=/usr/bin/gabion"].map(Into::into).to_vec();
+    let output = container.create();
+    assert_ne!(output.status, 0);
+    let error = output.stderr;
+    assert!(
+        error.contains("not sealed although it was executed from a sealed copy"),
+        "{error}"
+    );
+    assert!(error.contains("unset it"), "{error}");
+}
+
 /// True if a file is being executed.
 fn is_busy(path: &Path) -> bool {
     let error = fs::OpenOptions::new().append(true).open(path).err();

@@ -17,6 +17,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use gabion_sys::CallError;
+use gabion_sys::early::MARKER;
 use gabion_sys::mount::{self, attribute};
 use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, openat2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -25,10 +26,6 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{ContainerError, Result};
-
-/// Set where the program was executed from its sealed copy, to the path it was copied from: if it then finds that
-/// it is not sealed, it stops rather than doing it again and again.
-const MARKER: &str = "_GABION_SEALED";
 
 /// How the running program is sealed, if it is.
 ///

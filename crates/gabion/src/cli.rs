@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
+use gabion_sys::early;
 
 use crate::commands::{
     audit, check, checkpoint, create, delete, doctor, events, exec, explain, features, install, kill, learn,
@@ -162,11 +163,10 @@ pub(crate) fn help() -> String {
 
 /// True if a command of this line may be one whose process enters a container.
 pub(crate) fn names_command_that_enters(arguments: &[OsString]) -> bool {
-    let commands = ["create", "run", "exec", "restore", "learn"];
     arguments
         .iter()
         .skip(1)
-        .any(|argument| commands.iter().any(|command| argument == command))
+        .any(|argument| early::COMMANDS.iter().any(|command| argument == command))
 }
 
 /// runc reads `-bundle` as it reads `--bundle`, and some callers write it so.

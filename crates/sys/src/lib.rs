@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod early;
 pub mod error;
 pub mod exec;
 pub mod file;
