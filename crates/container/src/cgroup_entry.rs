@@ -9,7 +9,9 @@
 //! nobody moves. So in the builder's own mount namespace that one file is covered by /dev/null; and so is `cgroup.kill`, by
 //! which libcontainer would end the builder when something goes wrong, before it could say what. Nothing of it is left
 //! in the container, whose root is another; where a bind mount could bring it along, or a hook would run in the builder's
-//! namespace instead of the runtime's, the builder joins as ever. That a container is in its cgroup is verified from
+//! namespace instead of the runtime's, the builder joins as ever. So it does for a user namespace that shows the host's cgroups:
+//! they are bound there, since the kernel mounts them for none but the owner of the cgroup namespace, and it binds
+//! nothing from beneath a cover that belongs to another user namespace (EINVAL). That a container is in its cgroup is verified from
 //! outside either way (V-14).
 
 use std::fs;
@@ -107,7 +109,28 @@ fn is_possible(config: &Config) -> bool {
         .copied()
         .unwrap_or(0);
     let is_tight = (1..ROOM_FOR_THE_BUILDER).contains(&memory);
-    !in_runtime && !is_tight && !binds_cgroups(config)
+    !in_runtime && !is_tight && !binds_cgroups(config) && !has_cgroups_bound(config)
+}
+
+/// True if a mount of the cgroups may come about as a bind mount from within a user namespace: the cgroup namespace is
+/// the host's, or another one that the user namespace need not own.
+fn has_cgroups_bound(config: &Config) -> bool {
+    let Some(linux) = config.linux.value() else {
+        return false;
+    };
+    let namespaces = linux.namespaces.items();
+    let is_in_user_namespace = namespaces.iter().any(|entry| entry.kind == "user");
+    let has_own = namespaces
+        .iter()
+        .any(|entry| entry.kind == "cgroup" && entry.path.value().is_none_or(String::is_empty));
+    let is_of_cgroups = |kind: &String| kind == "cgroup" || kind == "cgroup2";
+    is_in_user_namespace
+        && !has_own
+        && config
+            .mounts
+            .items()
+            .iter()
+            .any(|mount| mount.kind.value().is_some_and(is_of_cgroups))
 }
 
 /// True if a bind mount may bring the host's cgroups along: it shows a directory that holds them, or a part of them.
@@ -195,6 +218,25 @@ mod tests {
                 !possible(&format!(r#","hooks":{{"{point}":[{{"path":"/bin/true"}}]}}"#)),
                 "{point}"
             );
+        }
+        let namespaces = |kinds: &str, mount: &str| {
+            format!(
+                r#","linux":{{"namespaces":[{kinds}]}},"mounts":[{{"destination":"/c","type":"{mount}","source":"c"}}]"#
+            )
+        };
+        let user = r#"{"type":"user"}"#;
+        for own in ["", r#"{"type":"cgroup"}"#] {
+            assert!(possible(&namespaces(own, "cgroup")), "{own}");
+        }
+        assert!(possible(&namespaces(user, "tmpfs")));
+        assert!(possible(&namespaces(
+            &format!(r#"{user},{{"type":"cgroup"}}"#),
+            "cgroup2"
+        )));
+        for kind in ["cgroup", "cgroup2"] {
+            assert!(!possible(&namespaces(user, kind)), "{kind}");
+            let joined = format!(r#"{user},{{"type":"cgroup","path":"/proc/1/ns/cgroup"}}"#);
+            assert!(!possible(&namespaces(&joined, kind)), "{kind}");
         }
         let memory = |limit: i64| format!(r#","linux":{{"resources":{{"memory":{{"limit":{limit}}}}}}}"#);
         assert!(possible(&memory(-1)));
