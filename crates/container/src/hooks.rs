@@ -2,7 +2,8 @@
 //!
 //! A hook gets the container's state on its standard input, exactly the environment that its entry names,
 //! `/` as working directory, and no descriptor but the standard three (rule HOOK-02). Its time is limited by
-//! its `timeout`; when that is over it is killed.
+//! its `timeout`; when that is over it is killed. What it writes to its standard error is passed on when it has ended,
+//! and the end of it stands in the error if it failed.
 //!
 //! | point | run by | in the namespaces of |
 //! |---|---|---|
@@ -24,6 +25,7 @@ use std::process::{Child, Command, Stdio};
 
 use gabion_baseline::config::{Config, Hook};
 use gabion_descent::{Failure, Report, report};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
@@ -253,21 +255,92 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     }
     // Descriptors that are not close-on-exec would reach a program that does not know what it holds.
     gabion_sys::process::close_on_exec_from(3).map_err(|error| error.to_string())?;
+    let complaints = match Complaints::new() {
+        Ok(complaints) => Some(complaints),
+        // A container's filter may not let a startContainer hook's: it writes to the container's own then.
+        Err(error) => {
+            tracing::debug!(%error, "what a hook writes to standard error is not kept");
+            None
+        }
+    };
+    if let Some(Complaints(memory)) = &complaints {
+        command.stderr(memory.try_clone().map_err(|error| error.to_string())?);
+    }
     let mut child = command
         .spawn()
         .map_err(|error| format!("cannot be run: {error}"))?;
     let fed = feed(&mut child, state);
     let waited = wait(&mut child, *hook.timeout.value().unwrap_or(&0));
-    let status = waited?;
+    let written = complaints.map(Complaints::pass_on).unwrap_or_default();
+    let with_complaints = |text: String| match ending(&written) {
+        Some(ending) => format!("{text}: {ending}"),
+        None => text,
+    };
+    let status = waited.map_err(with_complaints)?;
     if status.success() {
         // A hook that ended well without reading its state did not want it.
         return Ok(());
     }
     fed?;
-    Err(match status.code() {
+    Err(with_complaints(match status.code() {
         Some(code) => format!("failed with exit status {code}"),
         None => format!("was ended by a signal: {status}"),
-    })
+    }))
+}
+
+/// What a hook writes to its standard error, in memory.
+///
+/// Not a pipe: what a hook leaves running would keep its end open, so nobody could wait for the end of it, and be killed
+/// by writing to it afterwards. The memory cannot grow, so that none is used up by what nobody reads.
+struct Complaints(File);
+
+impl Complaints {
+    const ROOM: u64 = 1 << 20;
+
+    fn new() -> Result<Self> {
+        let call = |name: &'static str| ContainerError::call(name);
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let memory =
+            File::from(memfd_create(c"gabion-hook", flags).map_err(call("memfd_create(hook's errors)"))?);
+        memory
+            .set_len(Self::ROOM)
+            .map_err(ContainerError::file("cannot make room in", "memfd"))?;
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW))
+            .map_err(call("fcntl(memfd, F_SEAL_GROW)"))?;
+        Ok(Complaints(memory))
+    }
+
+    /// Passes it on to this process' standard error; and gives the last of it, as text.
+    fn pass_on(mut self) -> String {
+        let mut read = || -> std::io::Result<Vec<u8>> {
+            // Whoever writes shares this file's position.
+            let length = self.0.stream_position()?;
+            self.0.seek(SeekFrom::Start(0))?;
+            let mut bytes = Vec::new();
+            (&mut self.0).take(length).read_to_end(&mut bytes)?;
+            std::io::stderr().write_all(&bytes)?;
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => {
+                tracing::debug!(%error, "what a hook wrote to standard error was not passed on");
+                String::new()
+            }
+        }
+    }
+}
+
+/// The last of what a hook wrote, in one line that leaves room for the rest of an error.
+fn ending(written: &str) -> Option<String> {
+    const LENGTH: usize = 400;
+    let line = written.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|character| !character.is_control()).collect();
+    let start = line.char_indices().rev().nth(LENGTH).map(|(place, _)| place);
+    match start {
+        Some(place) => line.get(place..).map(|rest| format!("…{rest}")),
+        None => (!line.is_empty()).then_some(line),
+    }
 }
 
 fn feed(child: &mut Child, state: &[u8]) -> std::result::Result<(), String> {
@@ -377,6 +450,49 @@ mod tests {
             "error running poststart hook #0: \"/bin/sh\" failed with exit status 3"
         );
         assert!(!after.exists());
+    }
+
+    #[test]
+    fn the_last_of_what_a_failing_hook_wrote_stands_in_the_error() {
+        let told = |script: &str, timeout| {
+            run("poststart", &[hook(script, timeout)], &state())
+                .unwrap_err()
+                .to_string()
+        };
+        let begin = "error running poststart hook #0: \"/bin/sh\"";
+        assert_eq!(
+            told(
+                "echo ignored; echo no  such >&2; printf 'thing \\033[1m\\n' >&2; exit 3",
+                None
+            ),
+            format!("{begin} failed with exit status 3: no such thing [1m")
+        );
+        let long = told("yes 0123456789 | head -c 88000 >&2; echo end >&2; exit 1", None);
+        assert!(
+            long.contains(": …") && long.ends_with(" 0123456789 end") && long.len() < 512,
+            "{long}"
+        );
+        assert_eq!(
+            told("echo waiting >&2; exec sleep 600", Some(1)),
+            format!("{begin} ran longer than its timeout of 1 s and was killed: waiting")
+        );
+    }
+
+    #[test]
+    fn what_a_hook_leaves_running_is_not_waited_for_and_has_a_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let after = directory.path().join("after");
+        let script = format!(
+            "{{ sleep 1; yes | head -c 9000000 >&2; touch {}; }} & exit 0",
+            after.display()
+        );
+        let begun = std::time::Instant::now();
+        run("poststart", &[hook(&script, None)], &state()).unwrap();
+        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
+        while !after.exists() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     #[test]
