@@ -398,3 +398,21 @@ fn a_user_namespace_that_denies_groups_can_be_joined_and_none_come_along() {
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
+
+#[test]
+fn lines_of_a_terminal_that_go_to_a_file_end_plainly() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["process"]["terminal"] = json!(true);
+    container.script("echo one; echo two; test -t 1 && echo terminal");
+    assert_eq!(container.run().ok().stdout, "one\ntwo\nterminal\n");
+
+    let mut container = site.container();
+    container.script("exec sleep 600");
+    start(&container);
+    // The first line is as plain as the last one.
+    assert_eq!(
+        printed(&container, &["--tty"], "echo one; test -t 1 && echo terminal"),
+        "one\nterminal\n"
+    );
+}

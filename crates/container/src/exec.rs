@@ -59,6 +59,8 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 pub struct ExecOptions {
     /// A unix socket that receives the terminal's master descriptor.
     pub console_socket: Option<PathBuf>,
+    /// The terminal's lines end plainly, as [`crate::exec_foreground`] wants them for a pipe or a file.
+    pub plain_lines: bool,
     /// A file that receives the process' id.
     pub pid_file: Option<PathBuf>,
     /// A unix socket that receives a descriptor of the process.
@@ -157,6 +159,7 @@ pub fn exec(
             .process
             .value()
             .and_then(|process| process.console_size.value().copied()),
+        plain_lines: options.plain_lines,
     });
     let config = admitted.config();
     let scheduling = config
@@ -279,6 +282,8 @@ struct Terminal {
     /// Where its master side is sent.
     socket: UnixStream,
     size: Option<ConsoleSize>,
+    /// See [`crate::terminal::end_lines_plainly`].
+    plain_lines: bool,
 }
 
 /// What a process begins with.
@@ -461,10 +466,18 @@ fn enter(plan: &Plan, console: Option<Terminal>, go: &OwnedFd) -> std::result::R
         nix::unistd::setresgid(0.into(), 0.into(), 0.into()).map_err(call("setresgid(0)"))?;
         nix::unistd::setresuid(0.into(), 0.into(), 0.into()).map_err(call("setresuid(0)"))?;
     }
-    if let Some(Terminal { socket, size }) = console {
+    if let Some(Terminal {
+        socket,
+        size,
+        plain_lines,
+    }) = console
+    {
         let (master, slave) = gabion_sys::terminal::open_in_container()?;
         if let Some(size) = size {
             gabion_sys::terminal::resize(&slave, size.height, size.width)?;
+        }
+        if plain_lines {
+            crate::terminal::end_lines_plainly(&slave).map_err(|error| Failure::Other(error.to_string()))?;
         }
         crate::create::send_over(&socket, master.as_fd())
             .map_err(|error| Failure::Other(error.to_string()))?;

@@ -19,7 +19,7 @@ use crate::exec::{ExecOptions, exec};
 use crate::id::ContainerId;
 use crate::start::start_locked;
 use crate::state::StateRoot;
-use crate::terminal::{Console, Relay};
+use crate::terminal::{self, Console, Relay};
 use crate::watched::{Deadline, Step};
 
 /// What the caller of `run` asks for besides what `create` takes.
@@ -106,6 +106,7 @@ pub fn exec_foreground(
 ) -> Result<i32> {
     let descriptor = block_signals()?;
     let console = own_console(root, admitted, &mut options.console_socket)?;
+    options.plain_lines = console.is_some() && terminal::wants_plain_lines();
     let executed = exec(root, id, admitted, &options)?;
     let relay = relay(console)?;
     started()?;

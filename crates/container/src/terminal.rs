@@ -2,7 +2,7 @@
 //! container's.
 
 use std::fs;
-use std::io::{IoSliceMut, Read, Write};
+use std::io::{IoSliceMut, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{ContainerError, Result};
 
@@ -85,6 +85,21 @@ impl Drop for Console {
     }
 }
 
+/// True if what a container writes to its terminal goes to a pipe or a file of the caller's.
+pub(crate) fn wants_plain_lines() -> bool {
+    !std::io::stdout().is_terminal()
+}
+
+/// Has a container's terminal end its lines with a line feed alone.
+///
+/// A terminal writes carriage returns for the device behind it. In a pipe or a file nobody wants any; runc has none
+/// there either.
+pub(crate) fn end_lines_plainly(terminal: impl AsFd) -> Result<()> {
+    let mut settings = tcgetattr(&terminal).map_err(ContainerError::call("tcgetattr(terminal)"))?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(&terminal, SetArg::TCSANOW, &settings).map_err(ContainerError::call("tcsetattr(terminal)"))
+}
+
 /// Carries bytes between the caller's standard streams and a container's terminal.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -115,6 +130,9 @@ impl Relay {
     pub(crate) fn new(master: OwnedFd) -> Result<Self> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))
             .map_err(ContainerError::call("fcntl(terminal, O_NONBLOCK)"))?;
+        if wants_plain_lines() {
+            end_lines_plainly(&master)?;
+        }
         let raw = match tcgetattr(std::io::stdin()) {
             Ok(before) => {
                 let mut raw = before.clone();

@@ -117,6 +117,7 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
     )?;
     let exec = ExecOptions {
         console_socket: absolute(&options.console_socket)?,
+        plain_lines: false,
         pid_file: absolute(&options.pid_file)?,
         pidfd_socket: absolute(&options.pidfd_socket)?,
         preserved_descriptors: options.preserve_fds,
