@@ -416,3 +416,63 @@ fn lines_of_a_terminal_that_go_to_a_file_end_plainly() {
         "one\nterminal\n"
     );
 }
+
+#[test]
+fn killing_ends_all_processes_without_a_pid_namespace_of_their_own() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    edit_array(&mut container.config, "/linux/namespaces", |list| {
+        list.retain(|entry| entry["type"] != "pid");
+    });
+    container.script("exec sleep 600");
+    start(&container);
+    let others = |count: usize| {
+        wait_until(|| {
+            let cgroups = gabion_integration::cgroups(&container.id);
+            let text = cgroups
+                .iter()
+                .map(|path| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default());
+            let most = text.map(|text| text.lines().count()).max().unwrap_or(0);
+            most == count
+        })
+    };
+    // A signal that does not end it is for the first process alone.
+    let further = ["exec", "--detach", &container.id, "sleep", "600"];
+    site.gabion(&further).ok();
+    assert!(others(2));
+    container.kill("CONT").ok();
+    container.kill("KILL").ok();
+    container.wait_until_stopped();
+    assert!(others(0), "a further process goes on");
+    container.delete().ok();
+
+    // Those that are left of a container whose first process is gone.
+    let mut container = site.container();
+    by_privileged(&mut container);
+    edit_array(&mut container.config, "/linux/namespaces", |list| {
+        list.retain(|entry| entry["type"] != "pid");
+    });
+    container.script("sleep 600 & echo begun > /tmp/begun");
+    start(&container);
+    container.wait_for("tmp/begun", "begun");
+    container.wait_until_stopped();
+    assert_eq!(container.kill("TERM").status, 1);
+    container.kill("KILL").ok();
+    assert!(wait_until(|| {
+        let cgroups = gabion_integration::cgroups(&container.id);
+        let mut text = cgroups
+            .iter()
+            .map(|path| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default());
+        text.all(|text| text.is_empty())
+    }));
+    // Now there is nobody to be killed.
+    let answer = container.kill("KILL");
+    assert!(
+        answer.status == 1
+            && answer
+                .stderr
+                .contains("cannot kill a container in the stopped state"),
+        "{answer:?}"
+    );
+}

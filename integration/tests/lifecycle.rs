@@ -436,7 +436,7 @@ fn a_later_process_with_the_same_number_is_not_hit() {
     state["init"]["pid"] = json!(bystander.id());
     fs::write(&path, state.to_string()).unwrap();
     assert_eq!(container.status().unwrap(), "stopped");
-    let answer = container.kill("KILL");
+    let answer = container.kill("TERM");
     assert_eq!(answer.status, 1, "{answer:?}");
     assert!(
         answer
@@ -444,6 +444,8 @@ fn a_later_process_with_the_same_number_is_not_hit() {
             .contains("cannot kill a container in the stopped state"),
         "{answer:?}"
     );
+    // This one is for whoever is in its cgroup, and for nobody else.
+    container.kill("KILL").ok();
     let alive = is_alive(bystander.id().cast_signed());
     // Even delete, which ends whoever is left, keeps to the container's own.
     container.delete().ok();

@@ -20,18 +20,21 @@ pub enum Reach {
 
 /// Sends a signal.
 ///
+/// `SIGKILL` ends the container, so it is for every process: without a pid namespace of the container's own the others
+/// would go on without the first, and as a stopped container's nobody could signal them any more.
+///
 /// The init process is addressed by descriptor after its start time was compared, so that a later process with
 /// the same number is never hit.
 ///
 /// # Errors
-/// [`ContainerError::WrongState`] if the container is not created, running or paused; with [`Reach::All`] a
+/// [`ContainerError::WrongState`] if the container is not created, running or paused; with [`Reach::All`] or `SIGKILL` a
 /// stopped one is asked for what is left in its cgroup.
 pub fn kill(root: &StateRoot, id: &ContainerId, signal: i32, reach: Reach) -> Result<()> {
     let record = root.read(id)?;
     let status = status::of(&record, &root.of(id))?;
-    if reach == Reach::All {
+    if reach == Reach::All || signal == nix::libc::SIGKILL {
         let reached = cgroup::signal_all(&record.cgroups, signal)?;
-        if reached > 0 || status == Status::Stopped {
+        if reached > 0 || (reach == Reach::All && status == Status::Stopped) {
             return Ok(());
         }
     }
