@@ -476,3 +476,21 @@ fn killing_ends_all_processes_without_a_pid_namespace_of_their_own() {
         "{answer:?}"
     );
 }
+
+#[test]
+fn an_ambient_capability_that_cannot_be_raised_is_named_in_the_log() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    container.config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+    container.config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    container.script("exec sleep 600");
+    start(&container);
+    let log = fs::read_to_string(site.log()).unwrap();
+    assert!(
+        log.contains("can't raise ambient capability CAP_CHOWN: ") && !log.contains("capability CAP_KILL"),
+        "{log}"
+    );
+    let sets = printed(&container, &[], "grep CapAmb /proc/self/status");
+    assert_eq!(sets, "CapAmb:\t0000000000000020\n");
+}

@@ -207,7 +207,17 @@ fn capabilities(process: &Process) -> Result<CapabilitySets> {
     let inheritable = mask("inheritable", &sets.inheritable);
     // The kernel raises an ambient capability only if it is permitted and inheritable (capabilities(7)); engines
     // list them without, and expect that those have no effect.
-    let ambient = mask("ambient", &sets.ambient) & permitted & inheritable;
+    let wanted = mask("ambient", &sets.ambient);
+    let ambient = wanted & permitted & inheritable;
+    for (index, name) in sets.ambient.items().iter().enumerate() {
+        let is_raised = |known: caps::Capability| ambient & (1 << known.index()) != 0;
+        if name.parse().is_ok_and(|known| !is_raised(known)) {
+            tracing::warn!(
+                "can't raise ambient capability {name}: config.json#/process/capabilities/ambient/{index}: it is not both \
+                 permitted and inheritable"
+            );
+        }
+    }
     Ok(CapabilitySets {
         bounding,
         effective: mask("effective", &sets.effective) & permitted,

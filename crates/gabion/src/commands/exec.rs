@@ -182,6 +182,14 @@ impl Options {
             for set in ["bounding", "effective", "permitted"] {
                 extend(sets, set, self.cap.iter().map(|cap| json!(cap)));
             }
+            // A program of an ordinary user gets none by the other sets. The kernel has the last word: only what is
+            // inheritable can be raised.
+            let inheritable: Vec<Value> = match sets.get("inheritable") {
+                Some(Value::Array(list)) => list.clone(),
+                _ => Vec::new(),
+            };
+            let raised = self.cap.iter().map(|cap| json!(cap));
+            extend(sets, "ambient", raised.filter(|cap| inheritable.contains(cap)));
         }
         Ok(())
     }
@@ -289,6 +297,21 @@ mod tests {
             process(&["web"], &container)
                 .unwrap_err()
                 .contains("process args cannot be empty")
+        );
+    }
+
+    #[test]
+    fn a_capability_that_the_container_hands_on_is_ambient_as_well() {
+        let container = json!({"capabilities": {"inheritable": ["CAP_SYSLOG", "CAP_KILL"], "ambient": ["CAP_KILL"]}});
+        let line = ["web", "--cap", "CAP_SYSLOG", "--cap", "CAP_CHOWN", "id"];
+        let found = process(&line, &container).unwrap();
+        assert_eq!(
+            found["capabilities"]["ambient"],
+            json!(["CAP_KILL", "CAP_SYSLOG"])
+        );
+        assert_eq!(
+            found["capabilities"]["inheritable"],
+            json!(["CAP_SYSLOG", "CAP_KILL"])
         );
     }
 
