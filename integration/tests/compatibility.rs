@@ -494,3 +494,28 @@ fn an_ambient_capability_that_cannot_be_raised_is_named_in_the_log() {
     let sets = printed(&container, &[], "grep CapAmb /proc/self/status");
     assert_eq!(sets, "CapAmb:\t0000000000000020\n");
 }
+
+#[test]
+fn what_cannot_be_executed_is_said_as_ever() {
+    let site = Site::new();
+    let mut container = site.container();
+    let program = container.rootfs().join("run.sh");
+    fs::write(&program, "#!/no/such/shell\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    container.config["process"]["args"] = json!(["/run.sh"]);
+    let answer = container.run();
+    assert!(
+        answer.stderr.contains("exec /run.sh: no such file or directory"),
+        "{answer:?}"
+    );
+    container.script("exec sleep 600");
+    start(&container);
+    let answer = site.gabion(&["exec", "--cgroup", "../..", &container.id, "true"]);
+    assert!(
+        answer.status == 255
+            && answer
+                .stderr
+                .contains("bad sub cgroup path: ../.. is not a sub cgroup path"),
+        "{answer:?}"
+    );
+}

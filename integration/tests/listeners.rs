@@ -164,7 +164,7 @@ fn without_an_agent_there_is_no_container() {
     assert!(
         answer
             .stderr
-            .contains("config.json#/linux/seccomp/listenerPath: nobody can be reached at"),
+            .contains("config.json#/linux/seccomp/listenerPath: failed to connect with seccomp agent: nobody can be reached at"),
         "{}",
         answer.stderr
     );

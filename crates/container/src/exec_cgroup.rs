@@ -39,7 +39,8 @@ impl SubCgroup {
                 Component::RootDir | Component::CurDir => {}
                 Component::ParentDir | Component::Prefix(_) => {
                     return Err(ContainerError::Other(format!(
-                        "bad sub cgroup path: {path:?} leads out of the container's cgroup"
+                        "bad sub cgroup path: {} is not a sub cgroup path: it leads out of the container's cgroup",
+                        path.escape_debug()
                     )));
                 }
             }

@@ -99,7 +99,7 @@ pub(crate) fn connect(config: &Config, plan: &mut Plan) -> Result<Option<Agent>>
         .map_or("", String::as_str);
     let socket = UnixStream::connect(Path::new(path)).map_err(|error| ContainerError::Unsupported {
         pointer: "/linux/seccomp/listenerPath".to_owned(),
-        text: format!("nobody can be reached at {path:?}: {error}. Start the seccomp agent first"),
+        text: format!("failed to connect with seccomp agent: nobody can be reached at {path:?}: {error}. Start the seccomp agent first"),
     })?;
     let (process, inside) =
         UnixStream::pair().map_err(ContainerError::file("cannot make", "a pair of sockets"))?;

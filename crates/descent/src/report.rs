@@ -72,7 +72,8 @@ impl Failure {
             Errno::ENOEXEC => "exec format error".to_owned(),
             other => other.desc().to_lowercase(),
         };
-        Failure::Program(format!("exec {name:?}: {reason}"))
+        // Without quotes, as kernels' and runtimes' users have always read it.
+        Failure::Program(format!("exec {}: {reason}", name.escape_debug()))
     }
 
     fn parts(&self) -> (u8, &str, String) {

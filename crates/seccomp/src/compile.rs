@@ -89,7 +89,9 @@ pub enum CompileError {
     )]
     NotifyByDefault,
     /// The same, for the calls that the runtime itself makes to hand it over.
-    #[error("SCMP_ACT_NOTIFY cannot be used for {0:?}: the runtime calls it to hand the listener over")]
+    #[error(
+        "SCMP_ACT_NOTIFY cannot be used for the {0} syscall: the runtime calls it to hand the listener over"
+    )]
     NotifyForHandover(String),
     /// A mistake of this crate.
     #[error("the code generator made a filter that the kernel would refuse: {0}")]

@@ -516,7 +516,9 @@ fn cgroups_path(case: &Case<'_>, violations: &mut Violations) {
             if let Some(occupied) = &cgroup.occupied {
                 violations.report(
                     PLACE,
-                    format!("{path:?}: the cgroup {occupied:?} already has processes in it"),
+                    format!(
+                        "{path:?}: container's cgroup is not empty: {occupied:?} already has processes in it"
+                    ),
                     "a cgroup that does not exist yet, or is empty",
                 );
             }
@@ -902,7 +904,7 @@ mod tests {
             .knowing(|facts| facts.cgroup = cgroup(Some("/sys/fs/cgroup/docker/1"), None));
         assert_eq!(
             table.findings("RES-05", &document)[0].found,
-            "\"/docker/1\": the cgroup \"/sys/fs/cgroup/docker/1\" already has processes in it"
+            "\"/docker/1\": container's cgroup is not empty: \"/sys/fs/cgroup/docker/1\" already has processes in it"
         );
         let unknown = Table::of(Profile::Baseline).findings("RES-05", &document);
         assert!(unknown[0].undecided && unknown[0].action == crate::Action::Deny);

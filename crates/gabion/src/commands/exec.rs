@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn a_capability_that_the_container_hands_on_is_ambient_as_well() {
-        let container = json!({"capabilities": {"inheritable": ["CAP_SYSLOG", "CAP_KILL"], "ambient": ["CAP_KILL"]}});
+        let container =
+            json!({"capabilities": {"inheritable": ["CAP_SYSLOG", "CAP_KILL"], "ambient": ["CAP_KILL"]}});
         let line = ["web", "--cap", "CAP_SYSLOG", "--cap", "CAP_CHOWN", "id"];
         let found = process(&line, &container).unwrap();
         assert_eq!(

@@ -429,7 +429,7 @@ fn a_listener_needs_a_path_and_calls_that_work_without_it() {
     let write = error("SCMP_ACT_ALLOW", "/run/l", "write");
     assert_eq!(
         write.to_string(),
-        "SCMP_ACT_NOTIFY cannot be used for \"write\": the runtime calls it to hand the listener over"
+        "SCMP_ACT_NOTIFY cannot be used for the write syscall: the runtime calls it to hand the listener over"
     );
 }
 
