@@ -444,7 +444,7 @@ def the_shim_describes_itself(ctr):
     contains(output.stdout, b"io.containerd.gabion.v2")
     contains(output.stdout, b'"ociVersionMin"')
     contains(succeed(ctr.shim, "-v"), "Version:")
-    contains(run(ctr.shim).err, "-namespace is missing")
+    contains(run(ctr.shim).err, "there is no action")
 
 
 @check

@@ -10,8 +10,6 @@ pub(crate) enum Action {
     Start,
     /// `delete`: a server is gone; clean up what it left of one container.
     Delete,
-    /// The server itself: no action.
-    Serve,
     /// `-info`: describe the runtime, as protobuf on standard output.
     Info,
     /// `-v`: version.
@@ -40,8 +38,9 @@ pub(crate) struct Arguments {
 /// # Errors
 /// A sentence for whoever wrote it.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
+    let mut action = None;
     let mut arguments = Arguments {
-        action: Action::Serve,
+        action: Action::Help,
         namespace: String::new(),
         id: String::new(),
         address: String::new(),
@@ -54,9 +53,9 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, 
     });
     while let Some(word) = words.next().transpose()? {
         let Some(flag) = word.strip_prefix("--").or(word.strip_prefix('-')) else {
-            arguments.action = match word.as_str() {
-                "start" => Action::Start,
-                "delete" => Action::Delete,
+            action = match word.as_str() {
+                "start" => Some(Action::Start),
+                "delete" => Some(Action::Delete),
                 other => {
                     return Err(format!(
                         "there is no action {other:?}; there are start and delete"
@@ -72,9 +71,9 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, 
         let on = given.as_deref() != Some("false");
         match name {
             "debug" => arguments.debug = on,
-            "info" if on => arguments.action = Action::Info,
-            "v" | "version" if on => arguments.action = Action::Version,
-            "h" | "help" if on => arguments.action = Action::Help,
+            "info" if on => action = Some(Action::Info),
+            "v" | "version" if on => action = Some(Action::Version),
+            "h" | "help" if on => action = Some(Action::Help),
             "info" | "v" | "version" | "h" | "help" => {}
             "namespace" | "id" | "address" | "bundle" | "publish-binary" | "socket" => {
                 let value = match given {
@@ -90,15 +89,16 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, 
                     "address" => arguments.address = value,
                     "bundle" => arguments.bundle = Some(PathBuf::from(value)),
                     // Events go to containerd's ttrpc socket, never through its program; and the server's
-                    // socket is its standard input.
+                    // socket is made here.
                     _ => {}
                 }
             }
             other => return Err(format!("there is no flag -{other}")),
         }
     }
+    arguments.action = action.ok_or("there is no action; there are start and delete")?;
     match arguments.action {
-        Action::Start | Action::Delete | Action::Serve => {
+        Action::Start | Action::Delete => {
             for (name, value) in [("namespace", &arguments.namespace), ("id", &arguments.id)] {
                 if value.is_empty() {
                     return Err(format!(
@@ -136,7 +136,6 @@ mod tests {
         assert_eq!(delete.action, Action::Delete);
         assert_eq!(delete.bundle, Some(PathBuf::from("/b")));
         assert!(delete.debug);
-        assert_eq!(parsed("-namespace a -id b").unwrap().action, Action::Serve);
         assert_eq!(parsed("-info").unwrap().action, Action::Info);
         assert_eq!(parsed("-v").unwrap().action, Action::Version);
     }
@@ -149,6 +148,10 @@ mod tests {
                 "-namespace is missing; containerd calls this program, a person has no need to",
             ),
             ("-namespace", "-namespace needs a value"),
+            (
+                "-namespace a -id b",
+                "there is no action; there are start and delete",
+            ),
             ("-bogus", "there is no flag -bogus"),
             ("stop", "there is no action \"stop\"; there are start and delete"),
             (

@@ -7,7 +7,6 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,7 +33,7 @@ const HELP: &str = "\
 containerd-shim-gabion-v2 is started by containerd, for containers of the runtime
 io.containerd.gabion.v2. It has no use at a prompt.
 
-Usage: containerd-shim-gabion-v2 -namespace NAME -id ID [-address SOCKET] [start | delete]
+Usage: containerd-shim-gabion-v2 -namespace NAME -id ID [-address SOCKET] start | delete
 
   start      make a server for the container in the working directory, print its address
   delete     clean up after a server that is gone
@@ -77,28 +76,5 @@ fn run(arguments: Arguments, called: OsString) -> Result<Vec<u8>, String> {
         Action::Info => encoded(info::info(&called)?.write_to_bytes()),
         Action::Start => start::start(&arguments, &called).map(String::into_bytes),
         Action::Delete => encoded(cleanup::delete(&arguments)?.write_to_bytes()),
-        Action::Serve => serve(arguments, called).map(|()| Vec::new()),
     }
-}
-
-/// The server. Its socket is its standard input.
-fn serve(arguments: Arguments, called: OsString) -> Result<(), String> {
-    let wrong =
-        |error| format!("the standard input is no socket, as it is for a shim that start made: {error}");
-    let input = nix::unistd::dup(std::io::stdin()).map_err(|errno| wrong(errno.desc().to_owned()))?;
-    nix::fcntl::fcntl(
-        &input,
-        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
-    )
-    .map_err(|errno| wrong(errno.desc().to_owned()))?;
-    let listener = UnixListener::from(input);
-    let address = listener.local_addr().map_err(|error| wrong(error.to_string()))?;
-    let socket = address.as_pathname().map(Path::to_owned);
-    let null = std::fs::File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
-    nix::unistd::dup2_stdin(&null).map_err(|errno| wrong(errno.desc().to_owned()))?;
-    let outcome = shim::Shim::new(arguments, called, listener).and_then(|mut shim| shim.serve());
-    if let Some(socket) = socket {
-        drop(std::fs::remove_file(socket));
-    }
-    outcome
 }

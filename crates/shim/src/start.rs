@@ -1,20 +1,17 @@
 //! `start`: a server for a container, or the one that its pod has.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{IsTerminal, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use containerd_shim_protos::protobuf::{Message, well_known_types::any::Any};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::Arguments;
 use crate::options::Options;
-use crate::shim::SOCKETS;
+use crate::shim::{SOCKETS, Shim};
 use crate::task::config;
 
 /// Annotations that name a group of containers with one shim: the second is Kubernetes' pod.
@@ -33,7 +30,7 @@ pub(crate) fn start(arguments: &Arguments, called: &OsStr) -> Result<String, Str
     if UnixStream::connect(&socket).is_err() {
         match bind(&socket)? {
             Some(listener) => {
-                let pid = spawn(arguments, called, listener)?;
+                let pid = spawn(arguments, called, listener, &socket)?;
                 adjust(pid, arguments, called);
                 let path = bundle.join("shim.pid");
                 fs::write(&path, pid.to_string())
@@ -91,35 +88,40 @@ fn bind(socket: &Path) -> Result<Option<UnixListener>, String> {
     }
 }
 
-/// Starts this program again as a server; its standard input is the socket.
-fn spawn(arguments: &Arguments, called: &OsStr, listener: UnixListener) -> Result<u32, String> {
-    let program = std::env::current_exe().map_err(|error| format!("the shim's own program: {error}"))?;
-    let mut words: Vec<OsString> = Vec::new();
-    for (flag, value) in [
-        ("-namespace", &arguments.namespace),
-        ("-id", &arguments.id),
-        ("-address", &arguments.address),
-    ] {
-        words.extend([flag.into(), value.into()]);
-    }
-    if arguments.debug {
-        words.push("-debug".into());
-    }
-    Command::new(&program)
-        // The name may choose the profile.
-        .arg0(called)
-        .args(words)
-        .stdin(OwnedFd::from(listener))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map(|child| child.id())
-        .map_err(|error| format!("cannot start {program:?}: {error}"))
+/// The server: a copy of this process, which has one thread and has not done much yet. Executing the program once more
+/// would take containerd's user longer.
+fn spawn(
+    arguments: &Arguments,
+    called: &OsStr,
+    listener: UnixListener,
+    socket: &Path,
+) -> Result<i32, String> {
+    gabion_sys::fork::fork(|| i32::from(serve(arguments, called, listener, socket).is_err()))
+        .map(nix::unistd::Pid::as_raw)
+        .map_err(|error| format!("cannot start the server: {error}"))
+}
+
+fn serve(arguments: &Arguments, called: &OsStr, listener: UnixListener, socket: &Path) -> Result<(), String> {
+    let wrong = |errno: nix::errno::Errno| errno.desc().to_owned();
+    // containerd reads what `start` prints to its end, and waits for it.
+    let null = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| format!("/dev/null: {error}"))?;
+    nix::unistd::dup2_stdin(&null).map_err(wrong)?;
+    nix::unistd::dup2_stdout(&null).map_err(wrong)?;
+    nix::unistd::dup2_stderr(&null).map_err(wrong)?;
+    drop(null);
+    let here = nix::unistd::Pid::from_raw(0);
+    nix::unistd::setpgid(here, here).map_err(wrong)?;
+    let outcome = Shim::new(arguments.clone(), called.to_owned(), listener).and_then(|mut shim| shim.serve());
+    drop(fs::remove_file(socket));
+    outcome
 }
 
 /// What the server's place on the host is. None of it is worth a container: what cannot be done is left.
-fn adjust(pid: u32, arguments: &Arguments, called: &OsStr) {
+fn adjust(pid: i32, arguments: &Arguments, called: &OsStr) {
     // Should memory run out, the shim goes after containerd and before its containers' own processes.
     let score = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     if let Ok(score) = score.trim().parse::<i32>() {
