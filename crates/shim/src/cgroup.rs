@@ -29,6 +29,23 @@ impl Cgroup {
         Cgroup::parse(&text, Path::new(MOUNT), unified)
     }
 
+    /// Makes the kernel's lock for cgroups ready to be taken for writing. Where nobody has taken it for a while, that waits
+    /// for a grace period of RCU, some ten milliseconds; then it is quick for as long again. gabion has to take it when it
+    /// moves a process, and judges the bundle before; so a child of this process takes it meanwhile, moving itself to
+    /// where it is. With version 2 alone, processes begin in their cgroup and nobody is moved.
+    pub(crate) fn prepare_to_move() {
+        let Some(file) = fs::read_to_string("/proc/self/cgroup")
+            .ok()
+            .and_then(|text| own_processes(&text, Path::new(MOUNT)))
+        else {
+            return;
+        };
+        // Without it all works as well. The main loop reaps the child, as every one.
+        drop(gabion_sys::fork::fork(|| {
+            i32::from(fs::write(&file, "0").is_err())
+        }));
+    }
+
     fn parse(text: &str, mount: &Path, unified: bool) -> Option<Self> {
         let mut split = BTreeMap::new();
         for line in text.lines() {
@@ -124,6 +141,19 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// The file that lists the processes of the cgroup of version 1 that /proc/self/cgroup has for this process.
+fn own_processes(text: &str, mount: &Path) -> Option<PathBuf> {
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let file = mount
+            .join(controllers.split(',').next()?)
+            .join(path.trim_start_matches('/'))
+            .join("cgroup.procs");
+        (!controllers.is_empty() && file.exists()).then_some(file)
+    })
 }
 
 /// A descriptor that becomes readable when memory ran out.
@@ -461,6 +491,20 @@ mod tests {
             Cgroup::parse("0::/k8s/c1\n", mount, true),
             Some(Cgroup::Unified(PathBuf::from("/nowhere/k8s/c1")))
         );
+    }
+
+    #[test]
+    fn the_lock_for_cgroups_is_taken_where_this_process_is_with_version_1_alone() {
+        let mount = tempfile::tempdir().unwrap();
+        for place in ["cpu/pod", "unified/pod"] {
+            let place = mount.path().join(place);
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("cgroup.procs"), "").unwrap();
+        }
+        let own = |text: &str| own_processes(text, mount.path());
+        let both = "9:name=systemd:/pod\n4:cpu,cpuacct:/pod\n0::/pod\n";
+        assert_eq!(own(both), Some(mount.path().join("cpu/pod/cgroup.procs")));
+        assert_eq!(own("0::/pod\n"), None);
     }
 
     #[test]

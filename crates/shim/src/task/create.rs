@@ -34,6 +34,7 @@ impl Shim {
         let bundle = PathBuf::from(&request.bundle);
         let options = Options::new(request.options.as_ref(), &self.arguments.namespace, &self.called)
             .map_err(Fault::invalid)?;
+        Cgroup::prepare_to_move();
         options.save(&bundle).map_err(Fault::unknown)?;
         rootfs::mount_all(&request.rootfs, &bundle).map_err(Fault::unknown)?;
         let streams = Streams {

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Outcome, check_id, done, failed, wait_answer, words};
+use crate::cgroup::Cgroup;
 use crate::process::{Exit, Key, Phase, Process};
 use crate::runtime::{self, Console};
 use crate::shim::{Reply, Shim};
@@ -65,6 +66,7 @@ impl Shim {
         let (options, bundle) = (container.options.clone(), container.bundle.clone());
         let process = self.known(key)?;
         let (spec, streams) = (process.spec.clone(), process.streams.clone());
+        Cgroup::prepare_to_move();
         let (opened, console) = self.prepare(key, &streams, options.io_owner)?;
         let number = self.number();
         let spec_file = bundle.join(format!("exec-{number}.json"));
