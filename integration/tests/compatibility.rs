@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gabion_integration::{Container, Site, edit_array, wait_until};
@@ -518,4 +519,41 @@ fn what_cannot_be_executed_is_said_as_ever() {
                 .contains("bad sub cgroup path: ../.. is not a sub cgroup path"),
         "{answer:?}"
     );
+}
+
+#[test]
+fn a_frozen_cgroup_is_an_error_and_stays_as_it_is() {
+    let site = Site::new();
+    let mut container = site.container();
+    let path = container.config["linux"]["cgroupsPath"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let version_1 = Path::new("/sys/fs/cgroup/freezer");
+    let (root, file, frozen, thawed) = match version_1.is_dir() {
+        true => (version_1, "freezer.state", "FROZEN", "THAWED"),
+        false => (Path::new("/sys/fs/cgroup"), "cgroup.freeze", "1", "0"),
+    };
+    let cgroup = root.join(path.trim_start_matches('/'));
+    fs::create_dir_all(&cgroup).unwrap();
+    fs::write(cgroup.join(file), frozen).unwrap();
+    // It, and one below it that is not there yet.
+    let answers = ["", "/below"].map(|below| {
+        container.config["linux"]["cgroupsPath"] = json!(format!("{path}{below}"));
+        container.create()
+    });
+    let stays = fs::read_to_string(cgroup.join(file));
+    fs::write(cgroup.join(file), thawed).unwrap();
+    fs::remove_dir(&cgroup).unwrap();
+    for answer in answers {
+        assert!(
+            answer.status == 1
+                && answer
+                    .stderr
+                    .contains("config.json#/linux/cgroupsPath: container's cgroup unexpectedly frozen: "),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(stays.unwrap().trim(), frozen);
+    container.assert_gone();
 }

@@ -67,6 +67,31 @@ pub(crate) fn verify(promise: &Promise, pid: Pid, cgroups: &[PathBuf]) -> Result
     devices::verify(&promise.devices, cgroups)
 }
 
+/// Whoever begins in a frozen cgroup, or is moved there, stands still before it can say anything.
+///
+/// # Errors
+/// [`ContainerError::Unsupported`] for a cgroup that is there already and frozen, or is below one.
+pub(crate) fn refuse_frozen(cgroups: &[PathBuf]) -> Result<()> {
+    let frozen = cgroups
+        .iter()
+        .flat_map(|cgroup| cgroup.ancestors())
+        .find(|cgroup| {
+            let holds = |file: &str, words: &[&str]| {
+                fs::read_to_string(cgroup.join(file)).is_ok_and(|text| words.contains(&text.trim()))
+            };
+            holds("cgroup.freeze", &["1"]) || holds("freezer.state", &["FROZEN", "FREEZING"])
+        });
+    match frozen {
+        None => Ok(()),
+        Some(cgroup) => Err(ContainerError::Unsupported {
+            pointer: "/linux/cgroupsPath".to_owned(),
+            text: format!(
+                "container's cgroup unexpectedly frozen: {cgroup:?}. Thaw it, or choose another cgroup"
+            ),
+        }),
+    }
+}
+
 /// The part of V-14 that is about one process; one that has ended is nowhere.
 pub(crate) fn verify_membership(pid: Pid, cgroups: &[PathBuf]) -> Result<()> {
     let there: Vec<&PathBuf> = cgroups.iter().filter(|cgroup| cgroup.is_dir()).collect();

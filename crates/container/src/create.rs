@@ -220,6 +220,7 @@ pub(crate) fn create_watched(
         },
     };
 
+    cgroup::refuse_frozen(&record.cgroups)?;
     let mut locked = root.make(&options.id, &record)?;
     let rootless = Rootless::of(options.rootless, user_namespace.as_ref(), &cgroups_path)?;
     let state = HookState::creating(config, id, &options.bundle);
