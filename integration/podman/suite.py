@@ -6,6 +6,7 @@
 A word chooses the checks with it in their names. `RUNTIME=runc` runs the control, see harness/checks.py.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -159,6 +160,120 @@ class Podman:
     def gabion_only(self):
         if not self.runtime.is_gabion:
             raise Skip("a promise of gabion alone")
+
+
+class Ordinary:
+    """A user who is not root, with subordinate ids, and podman calls by that user. gabion lies where root installs it."""
+
+    USER, NAME, PLACE = 64322, "gabion-podman", "/opt/containerd"
+
+    def __init__(self, podman):
+        self.podman, self.home = podman, "/run/gabion-podman"
+        self.program = podman.runtime.path
+        if podman.runtime.is_gabion:
+            self.program = os.path.join(self.PLACE, "gabion")
+            shutil.copy(podman.runtime.path, self.program)
+        line = f"{self.NAME}:x:{self.USER}:{self.USER}::{self.home}:/bin/sh\n"
+        for name, text in [("passwd", line), ("group", f"{self.NAME}:x:{self.USER}:\n")]:
+            with open("/etc/" + name, encoding="utf-8") as file:
+                podman.write(podman.host.path(name), file.read() + text)
+            mount("--bind", podman.host.path(name), "/etc/" + name)
+        for name in ["subuid", "subgid"]:
+            podman.write(podman.host.path(name), f"{SUBORDINATE}{self.NAME}:720000000:65536\n")
+        os.makedirs(self.home + "/.config/containers")
+        os.mkdir(self.home + "/run", mode=0o700)
+        podman.write(self.home + "/.config/containers/storage.conf", '[storage]\ndriver = "vfs"\n')
+        image = self.home + "/image.tar"
+        with open(image, "wb") as file:
+            busybox.write(file)
+        succeed("chown", "-R", f"{self.USER}:{self.USER}", self.home)
+        succeed(*self.words("load", "-i", image))
+
+    def words(self, *arguments):
+        return ["setpriv", "--reuid", str(self.USER), "--regid", str(self.USER), "--init-groups", "--inh-caps=-all",
+                "env", "-i", "-C", self.home, f"HOME={self.home}", f"XDG_RUNTIME_DIR={self.home}/run",
+                "PATH=/usr/bin:/bin:/usr/sbin:/sbin", PODMAN, "--runtime", self.program, *arguments]
+
+    def run(self, *arguments, options=()):
+        return run(*self.words("run", "--rm", "--network", "none", *options, busybox.NAME, *arguments))
+
+    def verdicts(self):
+        """The user's own ledger: operations and verdicts."""
+        with open(self.home + "/.local/state/gabion/decisions.jsonl", encoding="utf-8") as file:
+            return [(line["operation"], line["verdict"]) for line in map(json.loads, file)]
+
+    def end(self):
+        run(*self.words("rm", "--all", "--force", "--time", "0"))
+        # Ends the process that keeps the user's namespace.
+        run(*self.words("system", "migrate"))
+        for name in ["subuid", "subgid"]:
+            self.podman.write(self.podman.host.path(name), SUBORDINATE)
+        # Files of the user's subordinate ids are the suite's to remove: root's.
+        shutil.rmtree(self.home)
+        for name in ["passwd", "group"]:
+            succeed("umount", "/etc/" + name)
+        if self.podman.runtime.is_gabion:
+            os.unlink(self.program)
+
+
+def as_ordinary_user(check):
+    """A check that gets an `Ordinary` too."""
+    def wrapped(podman):
+        user = Ordinary(podman)
+        try:
+            check(podman, user)
+        finally:
+            user.end()
+    wrapped.__name__ = check.__name__
+    return suite.check(wrapped)
+
+
+@as_ordinary_user
+def an_ordinary_user_runs_containers(podman, user):
+    output = user.run("sh", "-c", "id -u; cat /proc/self/uid_map; exit 7")
+    equal((output.status, output.out.split()), (7, ["0", "0", str(user.USER), "1", "1", "720000000", "65536"]),
+          str(output))
+    equal(user.run("id", "-u", options=["--user", "1000", "--cap-drop", "ALL"]).out, "1000\n", "user inside")
+    equal(user.run("no-such-command").status, 127, "exit status")
+    if podman.runtime.is_gabion:
+        equal(("create", "admitted") in user.verdicts(), True, f"{user.verdicts()}; admitted")
+        equal(("start", "started") in user.verdicts(), True, f"{user.verdicts()}; started")
+
+
+@as_ordinary_user
+def an_ordinary_user_execs_stops_and_removes(_, user):
+    succeed(*user.words("run", "-d", "--name", "one", "--network", "none", busybox.NAME, "sh", "-c",
+                        "trap 'exit 4' TERM; while :; do sleep 0.1; done"))
+    output = run(*user.words("exec", "one", "sh", "-c", "echo inside; exit 5"))
+    equal((output.status, output.out), (5, "inside\n"), str(output))
+    succeed(*user.words("stop", "one"))
+    equal(succeed(*user.words("inspect", "--format", "{{.State.ExitCode}}", "one")), "4", "exit status")
+    succeed(*user.words("rm", "one"))
+
+
+@as_ordinary_user
+def an_ordinary_user_is_refused_what_takes_the_host(podman, user):
+    podman.gabion_only()
+    output = user.run("true", options=["-v", "/:/host"])
+    equal(output.status, 126, str(output))
+    contains(output.err, "MNT-01:/ ")
+
+
+@as_ordinary_user
+def gabion_where_anybody_could_have_placed_it_is_refused(podman, user):
+    podman.gabion_only()
+    for directory, owner in [("/run/elsewhere", 0), (user.PLACE + "/other", 720000000 + 65533)]:
+        # Root's, but not where everything is root's; and of a container's nobody, whose number stands for root's too.
+        os.mkdir(directory)
+        shutil.copy(user.program, directory)
+        for path in [directory, directory + "/gabion"]:
+            os.chown(path, owner, owner)
+        there, user.program = user.program, directory + "/gabion"
+        output = user.run("true")
+        user.program = there
+        shutil.rmtree(directory)
+        equal(output.status, 126, str(output))
+        contains(output.err, "HOST-03:binary")
 
 
 @suite.check

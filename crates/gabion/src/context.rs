@@ -76,8 +76,9 @@ impl<'a> Context<'a> {
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        let state =
-            given("XDG_STATE_HOME").or_else(|| given("HOME").map(|home| home.join(".local/state")))?;
+        // podman starts a container with hardly any environment, and creates it with its own.
+        let home = || given("HOME").or_else(gabion_host::owner::home_of_user);
+        let state = given("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")))?;
         Some(state.join("gabion/decisions.jsonl"))
     }
 

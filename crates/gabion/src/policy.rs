@@ -8,8 +8,9 @@
 //! choice of policy. `--policy` is given by who starts the runtime, who could start any other.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use anyhow::{Context, anyhow, bail};
 use gabion_baseline::policy::DefaultSeccomp;
 use gabion_baseline::policy_file::{PolicyText, Site};
 use gabion_baseline::waiver::Day;
+use gabion_host::owner::is_hosts_root;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
@@ -76,7 +78,7 @@ fn read(path: &Path, user: u32) -> anyhow::Result<Vec<PolicyText>> {
     let Some(directory) = open(None, parent.as_os_str(), parent, OFlag::O_DIRECTORY)? else {
         return Ok(Vec::new());
     };
-    trusted(parent, &directory.metadata()?, user)?;
+    trusted(parent, &directory, user)?;
     let mut texts = Vec::new();
     if let Some(file) = open(Some(&directory), name, path, OFlag::empty())? {
         texts.push(text(path, file, user)?);
@@ -84,7 +86,7 @@ fn read(path: &Path, user: u32) -> anyhow::Result<Vec<PolicyText>> {
     let drop_ins = path.with_extension("d");
     let drop_in_name = drop_ins.file_name().unwrap_or_default().to_owned();
     if let Some(directory) = open(Some(&directory), &drop_in_name, &drop_ins, OFlag::O_DIRECTORY)? {
-        trusted(&drop_ins, &directory.metadata()?, user)?;
+        trusted(&drop_ins, &directory, user)?;
         for name in names(&drop_ins)? {
             let path = drop_ins.join(&name);
             if let Some(file) = open(Some(&directory), &name, &path, OFlag::empty())? {
@@ -146,7 +148,7 @@ fn text(path: &Path, mut file: File, user: u32) -> anyhow::Result<PolicyText> {
     if !metadata.is_file() {
         bail!("the policy {path:?} is not a regular file");
     }
-    trusted(path, &metadata, user)?;
+    trusted(path, &file, user)?;
     let mut text = String::new();
     let read = file.by_ref().take(MAX_BYTES + 1).read_to_string(&mut text);
     read.with_context(|| format!("cannot read the policy {path:?}"))?;
@@ -160,9 +162,13 @@ fn text(path: &Path, mut file: File, user: u32) -> anyhow::Result<PolicyText> {
 }
 
 /// Refuses what someone else than root, or than ourselves, could have written.
-fn trusted(path: &Path, metadata: &Metadata, user: u32) -> anyhow::Result<()> {
+fn trusted(path: &Path, file: &File, user: u32) -> anyhow::Result<()> {
     let shown = path.display();
-    if metadata.uid() != 0 && metadata.uid() != user {
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("cannot look at the policy {path:?}"))?;
+    let is_ours = metadata.uid() == 0 || metadata.uid() == user;
+    if !is_ours && !is_hosts_root(path, file.as_fd()) {
         bail!(
             "{path:?} belongs to user {}, who could change the policy; `chown root: {shown}` as root repairs it",
             metadata.uid()

@@ -24,6 +24,7 @@ mod lsm;
 mod mounts;
 pub mod namespaces;
 mod overlay;
+pub mod owner;
 pub mod passwd;
 mod program;
 pub mod rootfs;

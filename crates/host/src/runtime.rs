@@ -56,7 +56,7 @@ fn open_to_others(walker: &mut Walker, path: &Path) -> Result<Option<PathBuf>, S
     for ancestor in path.ancestors() {
         match walker.walk(ancestor) {
             Ok(found) => {
-                let place = found.open_to_others();
+                let place = found.open_to_others_than_roots();
                 // Nobody but root replaces what root has in a sticky directory; but everyone may make there
                 // what does not exist yet.
                 let makeable = ancestor != path && found.node().meta.is_writable_by_others();

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -19,6 +19,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+
+use crate::owner::is_hosts_root;
 
 /// As many symbolic links as the kernel follows in one path (path_resolution(7)).
 pub(crate) const MAX_LINKS: usize = 40;
@@ -155,7 +157,19 @@ impl Found {
 
     /// The same, where this user is trusted as root is.
     pub(crate) fn open_to_others_than(&self, user: u32) -> Option<PathBuf> {
-        let trusted = |uid| uid == 0 || uid == user;
+        self.open_to_all_but(|_, node| node.meta.uid == 0 || node.meta.uid == user)
+    }
+
+    /// The same, where the host's root is trusted too if it has no id here, in the places that are root's on every host.
+    pub(crate) fn open_to_others_than_roots(&self) -> Option<PathBuf> {
+        self.open_to_all_but(|place, node| {
+            node.meta.uid == 0 || is_hosts_root(place, node.descriptor.as_fd())
+        })
+    }
+
+    fn open_to_all_but(&self, trusted: impl Fn(&Path, &Node) -> bool) -> Option<PathBuf> {
+        let place = |index: usize| self.path.ancestors().nth(self.chain.len() - 1 - index);
+        let trusted = |index: usize, node: &Node| place(index).is_some_and(|place| trusted(place, node));
         if let Some(link) = self.links.iter().find(|link| link.foreign) {
             return Some(link.path.clone());
         }
@@ -164,11 +178,10 @@ impl Found {
                 && self
                     .chain
                     .get(index + 1)
-                    .is_some_and(|next| trusted(next.meta.uid));
-            !trusted(node.meta.uid) || (node.meta.is_writable_by_others() && !guarded)
+                    .is_some_and(|next| trusted(index + 1, next));
+            !trusted(index, node) || (node.meta.is_writable_by_others() && !guarded)
         })?;
-        let below = self.chain.len() - 1 - at;
-        self.path.ancestors().nth(below).map(Path::to_path_buf)
+        place(at).map(Path::to_path_buf)
     }
 }
 

@@ -142,7 +142,9 @@ static HOST_03: Rule = Rule {
     id: "HOST-03",
     title: "the runtime and its policy are root's alone",
     meaning: "The running gabion could be written through /proc/<pid>/exe, or its binary or a policy file can \
-              be written or replaced by someone other than root. Or a bind mount's source is, contains or lies \
+              be written or replaced by someone other than root. In a user namespace in which the host's root has \
+              no id (podman without root), a file of an owner without an id is taken for root's below /usr, /opt \
+              and /etc alone. Or a bind mount's source is, contains or lies \
               in gabion's own state directory, ledger or policy.",
     why: "While a container is created, the runtime is a process in it, and /proc/<pid>/exe leads to its \
           binary. Who writes that binary, or the policy, is root at the next start of any container; who writes the \
@@ -226,7 +228,8 @@ fn runtime(case: &Case<'_>, violations: &mut Violations) {
                 .report(
                     "",
                     format!("{what} {path:?} can be written or replaced by others than root"),
-                    "a file of root's, in directories of root's, that nobody else may write",
+                    "a file of root's, in directories of root's, that nobody else may write; in a user namespace \
+                     without the host's root, such as podman's without root, below /usr, /opt or /etc",
                 )
                 .sub_key(sub_key);
         }
