@@ -59,6 +59,15 @@ impl Site {
         }
     }
 
+    /// Where a container's cgroup of version 2 is, below the place where they are mounted.
+    pub fn cgroup(&self, id: &str) -> String {
+        if self.systemd {
+            format!("system.slice/test-{id}.scope")
+        } else {
+            id.to_owned()
+        }
+    }
+
     /// The site's directory.
     pub fn path(&self) -> &Path {
         self.directory.path()

@@ -152,6 +152,13 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
         return Ok(());
     };
     for (index, entry) in linux.namespaces.items().iter().enumerate() {
+        if entry.kind == "user" {
+            return unsupported(
+                format!("/linux/namespaces/{index}"),
+                "a container in a user namespace cannot be checkpointed or restored: its devices and masks are the \
+                 host's nodes, which CRIU does not find",
+            );
+        }
         let can_be_joined = matches!(entry.kind.as_str(), "network" | "ipc" | "uts");
         if entry.joins().is_some() && !can_be_joined {
             return unsupported(

@@ -267,6 +267,12 @@ pub(crate) fn dump(options: &Dump, context: &Context<'_>) -> Result<ExitCode, Fa
 
 pub(crate) fn restore(options: &Restore, context: &Context<'_>) -> Result<ExitCode, Failure> {
     options.common.refuse()?;
+    if options.common.manage_cgroups_mode == CgroupsWord::Strict {
+        return Err(refused(
+            "manage-cgroups-mode strict",
+            "CRIU would refuse a cgroup that is there, and the container's is made before, with its limits and devices",
+        ));
+    }
     seal::ensure()?;
     seal::name_process()?;
     let (root, id) = place(&options.id, context)?;

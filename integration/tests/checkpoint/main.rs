@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
 
+mod flags;
+
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -570,7 +572,7 @@ fn frozen(container: &Container<'_>) -> bool {
     let look = format!(
         "[ -e /sys/fs/cgroup/cgroup.controllers ] || mount -t cgroup2 none /sys/fs/cgroup; \
          cat /sys/fs/cgroup/{}/cgroup.freeze",
-        container.id
+        container.site.cgroup(&container.id)
     );
     command.args([
         "-c",
@@ -681,7 +683,7 @@ fn a_checkpoint_that_is_killed_does_not_leave_the_container_frozen() {
     let mut container = counting(&site);
     let script = format!(
         "echo 1 > /sys/fs/cgroup/{}/cgroup.freeze; echo $$ > {}/pid; exec sleep 1000",
-        container.id,
+        site.cgroup(&container.id),
         site.path().display()
     );
     with_instead_of_criu(&mut container, Some(&script));
