@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::protobuf::{Message, MessageField, well_known_types::any::Any};
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -133,11 +134,9 @@ impl Cgroup {
                 Some(OomWatch::Event(event, memory.clone()))
             }
             Cgroup::Unified(path) => {
-                let events = path.join("memory.events");
-                let notify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
-                notify.add_watch(&events, AddWatchFlags::IN_MODIFY).ok()?;
-                let seen = oom_kills(&events);
-                Some(OomWatch::Notify(notify, events, seen))
+                let mut counter = Counter::of(&path.join("memory.events"), "oom_kill").ok()?;
+                counter.grown().ok()?;
+                Some(OomWatch::Counter(counter))
             }
         }
     }
@@ -161,15 +160,43 @@ fn own_processes(text: &str, mount: &Path) -> Option<PathBuf> {
 pub(crate) enum OomWatch {
     /// Version 1: an eventfd that the kernel counts up, also when the cgroup is removed.
     Event(EventFd, PathBuf),
-    /// Version 2: memory.events was changed; the number of kills so far.
-    Notify(Inotify, PathBuf, u64),
+    /// Version 2: the kills in memory.events.
+    Counter(Counter),
+}
+
+/// A number in a file of a cgroup of version 2, whose changes the kernel tells whoever polls the file. inotify tells them
+/// too, but a user may have no more than 128 instances of it, unless the host says otherwise.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    file: fs::File,
+    name: &'static str,
+    seen: u64,
+}
+
+impl Counter {
+    fn of(path: &Path, name: &'static str) -> std::io::Result<Self> {
+        let file = fs::File::open(path)?;
+        Ok(Counter { file, name, seen: 0 })
+    }
+
+    /// Whether it has grown since the last time. Reading it here is what makes the kernel tell of the next change.
+    fn grown(&mut self) -> std::io::Result<bool> {
+        let mut text = [0; 1024];
+        let length = self.file.read_at(&mut text, 0)?;
+        let now = numbers(&String::from_utf8_lossy(&text[..length]))
+            .get(self.name)
+            .copied()
+            .unwrap_or_default();
+        let before = std::mem::replace(&mut self.seen, now);
+        Ok(now > before)
+    }
 }
 
 impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             OomWatch::Event(event, _) => event.as_fd(),
-            OomWatch::Notify(notify, ..) => notify.as_fd(),
+            OomWatch::Counter(counter) => counter.file.as_fd(),
         }
     }
 }
@@ -192,24 +219,22 @@ impl OomWatch {
                 Ok(_) => Seen::Gone,
                 Err(_) => Seen::Nothing,
             },
-            OomWatch::Notify(notify, events, seen) => {
-                if notify.read_events().is_err() {
-                    return Seen::Nothing;
-                }
-                if !events.exists() {
-                    return Seen::Gone;
-                }
-                let now = oom_kills(events);
-                let killed = now > *seen;
-                *seen = now;
-                if killed { Seen::Killed } else { Seen::Nothing }
-            }
+            OomWatch::Counter(counter) => match counter.grown() {
+                Ok(true) => Seen::Killed,
+                Ok(false) => Seen::Nothing,
+                // The kernel says ENODEV of a file whose cgroup was removed.
+                Err(_) => Seen::Gone,
+            },
         }
     }
-}
 
-fn oom_kills(events: &Path) -> u64 {
-    table(events).get("oom_kill").copied().unwrap_or_default()
+    /// What is to be polled for.
+    pub(crate) fn flags(&self) -> EpollFlags {
+        match self {
+            OomWatch::Event(..) => EpollFlags::EPOLLIN,
+            OomWatch::Counter(_) => EpollFlags::EPOLLPRI,
+        }
+    }
 }
 
 /// One number; `max` is the largest, and what cannot be read is 0: a controller may be missing.
@@ -223,7 +248,10 @@ fn number(path: &Path) -> u64 {
 
 /// Lines of a name and a number.
 fn table(path: &Path) -> BTreeMap<String, u64> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    numbers(&fs::read_to_string(path).unwrap_or_default())
+}
+
+fn numbers(text: &str) -> BTreeMap<String, u64> {
     text.lines()
         .filter_map(|line| {
             let (name, value) = line.split_once(' ')?;
@@ -475,6 +503,8 @@ fn io_v2(path: &Path) -> Vec<v2::IOEntry> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+
     use super::*;
 
     #[test]
@@ -490,6 +520,37 @@ mod tests {
         assert_eq!(
             Cgroup::parse("0::/k8s/c1\n", mount, true),
             Some(Cgroup::Unified(PathBuf::from("/nowhere/k8s/c1")))
+        );
+    }
+
+    #[test]
+    fn a_number_that_grows_is_seen_by_polling_its_file() {
+        let mount = ["/sys/fs/cgroup/unified", MOUNT].map(Path::new);
+        let Some(mount) = mount.into_iter().find(|path| path.join("cgroup.procs").exists()) else {
+            return println!("SKIPPED no cgroup of version 2 here");
+        };
+        let place = mount.join(format!("gabion-shim-test-{}", std::process::id()));
+        if fs::create_dir(&place).is_err() {
+            return println!("SKIPPED no cgroup can be made here");
+        }
+        let mut watch = OomWatch::Counter(Counter::of(&place.join("cgroup.events"), "populated").unwrap());
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let flags = watch.flags();
+        assert_eq!(watch.take(), Seen::Nothing);
+        epoll.add(&watch, EpollEvent::new(flags, 0)).unwrap();
+        let mut events = [EpollEvent::empty()];
+        assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(0));
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let moved = fs::write(place.join("cgroup.procs"), child.id().to_string());
+        let told = epoll.wait(&mut events, EpollTimeout::from(5000_u16));
+        let seen = [watch.take(), watch.take()];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        fs::remove_dir(&place).unwrap();
+        moved.unwrap();
+        assert_eq!(
+            (told, seen, watch.take()),
+            (Ok(1), [Seen::Killed, Seen::Nothing], Seen::Gone)
         );
     }
 

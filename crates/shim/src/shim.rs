@@ -629,8 +629,8 @@ impl Shim {
 
     /// Watches a container's memory.
     pub(crate) fn watch(&mut self, watch: OomWatch, id: &str) -> Option<u64> {
-        self.add(Source::Oom(watch, id.to_owned()), EpollFlags::EPOLLIN)
-            .ok()
+        let flags = watch.flags();
+        self.add(Source::Oom(watch, id.to_owned()), flags).ok()
     }
 
     pub(crate) fn unwatch(&mut self, token: u64) {
