@@ -557,3 +557,81 @@ fn a_frozen_cgroup_is_an_error_and_stays_as_it_is() {
     assert_eq!(stays.unwrap().trim(), frozen);
     container.assert_gone();
 }
+
+#[test]
+fn a_start_container_hook_has_what_the_program_has() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    let script = "{ id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; env; } > /tmp/$0; \
+                  mkdir /tmp/made 2>> /tmp/$0; grep -c web /dev/stdin >> /tmp/$0";
+    let hook = |name: &str, env: Option<serde_json::Value>| {
+        let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script, name]});
+        if let Some(env) = env {
+            hook["env"] = env;
+        }
+        hook
+    };
+    container.config["annotations"] = json!({"a": "web"});
+    container.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    container.config["process"]["env"] = json!(["PATH=/bin", "ONE=two"]);
+    container.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]});
+    container.config["hooks"] = json!({"startContainer": [
+        hook("first", None), hook("second", Some(json!(["PATH=/bin", "THREE=four"])))]});
+    container.script("exec sleep 600");
+    start(&container);
+    let seen = |name: &str| {
+        let text = container.file(&format!("tmp/{name}"));
+        let kept = |line: &&str| {
+            !line.starts_with("PWD=") && !line.starts_with("SHLVL=") && !line.starts_with("OLDPWD=")
+        };
+        let mut lines: Vec<String> = text.lines().filter(kept).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let common = [
+        "1",
+        "1000",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "PATH=/bin",
+        "Seccomp:\t2",
+    ];
+    let with = |more: &[&str]| {
+        let mut lines: Vec<String> = [&common, more].concat().into_iter().map(str::to_owned).collect();
+        lines.push("mkdir: can't create directory '/tmp/made': No space left on device".to_owned());
+        lines.sort();
+        lines
+    };
+    assert_eq!(seen("first"), with(&["HOME=/", "ONE=two"]));
+    assert_eq!(seen("second"), with(&["THREE=four"]));
+
+    // One that fails is an error, and the program does not run.
+    let mut container = site.container();
+    by_privileged(&mut container);
+    container.config["hooks"] = json!({"startContainer": [
+        {"path": "/bin/sh", "args": ["sh", "-c", "mount -t tmpfs none /mnt"]}]});
+    let answer = container.run();
+    assert!(
+        answer.status == 1
+            && answer.stderr.contains(
+                "error running startContainer hook #0: \"/bin/sh\" failed with exit status 1: mount: "
+            ),
+        "{answer:?}"
+    );
+    assert!(!container.ran());
+    // So is one that its filter ends.
+    container.config["hooks"] =
+        json!({"startContainer": [{"path": "/bin/busybox", "args": ["mkdir", "/tmp/made"]}]});
+    container.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]});
+    let answer = container.run();
+    assert!(
+        answer
+            .stderr
+            .contains("was ended by a signal: bad system call (SIGSYS)"),
+        "{answer:?}"
+    );
+    assert!(!container.ran());
+}

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use gabion_baseline::Given;
 use gabion_baseline::config::{Config, Hook};
 use gabion_descent::{Failure, Plan, Prepared, Report, Settled, report};
 use libcontainer::oci_spec::runtime::Spec;
@@ -51,16 +52,23 @@ impl Descent {
         to_create: OwnedFd,
         to_start: OwnedFd,
     ) -> Self {
+        let mut start_hooks = config
+            .hooks
+            .value()
+            .map(|hooks| hooks.start_container.items().to_vec())
+            .unwrap_or_default();
+        // They run as the program will, so they may have its environment where they name none, as with other runtimes.
+        let environment = plan.environment.iter().filter_map(|entry| entry.to_str().ok());
+        let environment: Vec<String> = environment.map(str::to_owned).collect();
+        for hook in start_hooks.iter_mut().filter(|hook| hook.env.value().is_none()) {
+            hook.env = Given::Value(environment.clone());
+        }
         Descent {
             inner: Rc::new(Inner {
                 plan,
                 finish: finish::plan(config, trees, destinations, own_dev),
                 readonly_root: config.root.value().is_some_and(|root| root.readonly.is_true()),
-                start_hooks: config
-                    .hooks
-                    .value()
-                    .map(|hooks| hooks.start_container.items().to_vec())
-                    .unwrap_or_default(),
+                start_hooks,
                 state,
                 to_create,
                 to_start,
@@ -112,16 +120,28 @@ impl Executor for Descent {
             .state
             .clone()
             .with("created", Some(nix::unistd::getpid().as_raw()));
-        if let Err(error) = hooks::run("startContainer", &inner.start_hooks, &state) {
-            let text = error.to_string();
-            tell(inner.to_start.as_fd(), Failure::Other(text.clone()));
-            return Err(ExecutorError::Other(text));
-        }
+        let failed = |failure: Failure| {
+            let text = failure.to_string();
+            tell(inner.to_start.as_fd(), failure);
+            Err(ExecutorError::Other(text))
+        };
         let Some(ready) = inner.ready.borrow_mut().take() else {
             let text = "the descent was begun before it was prepared";
-            tell(inner.to_start.as_fd(), Failure::Other(text.to_owned()));
-            return Err(ExecutorError::Other(text.to_owned()));
+            return failed(Failure::Other(text.to_owned()));
         };
+        // What they do the program could do as well, so what was verified before them is not verified again.
+        let ready = match ready {
+            Ready::Prepared(prepared) if !inner.start_hooks.is_empty() => {
+                match gabion_descent::settle_after_start(prepared) {
+                    Ok(settled) => Ready::Settled(settled),
+                    Err(failure) => return failed(failure),
+                }
+            }
+            ready => ready,
+        };
+        if let Err(error) = hooks::run("startContainer", &inner.start_hooks, &state) {
+            return failed(Failure::Other(error.to_string()));
+        }
         let failure = match ready {
             Ready::Prepared(prepared) => gabion_descent::descend(prepared, &inner.to_start),
             Ready::Settled(settled) => settled.execute(&inner.to_start),

@@ -1,6 +1,7 @@
 //! Hooks (config.md, "POSIX-platform Hooks"), run as the spec and the baseline have it.
 //!
-//! A hook gets the container's state on its standard input, exactly the environment that its entry names,
+//! A hook gets the container's state on its standard input, exactly the environment that its entry names (a startContainer
+//! hook that names none: the program's),
 //! `/` as working directory, and no descriptor but the standard three (rule HOOK-02). Its time is limited by
 //! its `timeout`; when that is over it is killed. What it writes to its standard error is passed on when it has ended,
 //! and the end of it stands in the error if it failed.
@@ -9,7 +10,7 @@
 //! |---|---|---|
 //! | prestart, createRuntime | libcontainer through [`trampolines`] | the runtime |
 //! | createContainer | libcontainer through [`trampolines`] | the container, before pivot_root |
-//! | startContainer | the init process | the container |
+//! | startContainer | the init process, with what the program will have | the container |
 //! | poststart, poststop | `start`, `delete` | the runtime |
 //!
 //! A trampoline is this program, called by libcontainer in the hook's place: it knows the engine's bundle, the
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -241,7 +242,10 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     command
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::piped())
+        .stdin(match in_memory(state) {
+            Ok(memory) => memory.into(),
+            Err(_) => Stdio::piped(),
+        })
         .stdout(Stdio::null());
     for entry in hook.env.items() {
         match entry.split_once('=') {
@@ -284,6 +288,9 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     fed?;
     Err(with_complaints(match status.code() {
         Some(code) => format!("failed with exit status {code}"),
+        None if status.signal() == Some(nix::libc::SIGSYS) => {
+            "was ended by a signal: bad system call (SIGSYS): a seccomp filter does not allow it".to_owned()
+        }
         None => format!("was ended by a signal: {status}"),
     }))
 }
@@ -343,6 +350,16 @@ fn ending(written: &str) -> Option<String> {
     }
 }
 
+/// The state to be read, in memory: whoever wrote to a pipe whose other end is closed would be ended by it (SIGPIPE), and
+/// the process of a container has the signals as its program will.
+fn in_memory(state: &[u8]) -> std::io::Result<File> {
+    let mut memory = File::from(memfd_create(c"gabion-state", MFdFlags::MFD_CLOEXEC)?);
+    memory.write_all(state)?;
+    memory.seek(SeekFrom::Start(0))?;
+    Ok(memory)
+}
+
+/// Where there is no memory for it (a container's filter may not let its startContainer hooks have any), by a pipe.
 fn feed(child: &mut Child, state: &[u8]) -> std::result::Result<(), String> {
     let Some(mut input) = child.stdin.take() else {
         return Ok(());

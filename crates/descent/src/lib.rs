@@ -109,8 +109,9 @@ fn try_descend(prepared: Prepared, report: impl AsFd) -> Result<std::convert::In
 
 /// A process that has given up everything and has its filters loaded: execve is all that is left.
 ///
-/// It is for containers whose filters have a listener. Agents expect to be given it while the container is created,
-/// and a filter can be loaded by the process itself alone.
+/// It is for containers whose filters have a listener: agents expect to be given it while the container is created,
+/// and a filter can be loaded by the process itself alone. And for those with `startContainer` hooks, which are not to
+/// have more than the program.
 #[derive(Debug)]
 pub struct Settled {
     reduced: Reduced,
@@ -126,8 +127,24 @@ pub struct Settled {
 /// # Errors
 /// As [`prepare`].
 pub fn settle(prepared: Prepared) -> Result<Settled, Failure> {
-    let mut gate = verify::Gate::open(&prepared.plan)?;
+    let gate = verify::Gate::open(&prepared.plan)?;
     drop::set_own_limits(&prepared.plan, gate.procfs())?;
+    settle_through(prepared, gate)
+}
+
+/// The same after `start`, when the process' limits are set: for what has to run before the program, with no more than it.
+///
+/// # Preconditions
+/// As [`descend`]. What follows up to execve has to do with the calls that the filters allow.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn settle_after_start(prepared: Prepared) -> Result<Settled, Failure> {
+    let gate = verify::Gate::open(&prepared.plan)?;
+    settle_through(prepared, gate)
+}
+
+fn settle_through(prepared: Prepared, mut gate: verify::Gate) -> Result<Settled, Failure> {
     let reduced = reduce(prepared, &mut gate)?;
     reduced.load()?;
     let spent = gate.spent();

@@ -95,7 +95,8 @@ static HOOK_03: Rule = Rule {
     title: "no hook of the image's own",
     meaning: "A hook's program lies in the root file system: any startContainer hook, whose path the \
               runtime-spec resolves in the container, and a createContainer hook that leads there.",
-    why: "Such a hook is code of the image that runs before the container is confined.",
+    why: "Such a hook is code of the image besides its program. At createContainer it runs before the container is \
+          confined; at startContainer with what the program has, as soon as that is settled.",
     stops: &["code of the image that runs with the runtime's privileges"],
     fields: &["/hooks/startContainer/*/path", "/hooks/createContainer/*/path"],
     levels: Levels::new(Level::Off, Level::Audit, Level::Deny),
