@@ -45,8 +45,9 @@ class Docker:
             restricted = self.host.path("gabion-restricted")
             os.symlink(self.runtime.path, restricted)
             runtime += ["--add-runtime", f"gabion-restricted={restricted}"]
-            if shutil.which("runc"):
-                runtime += ["--add-runtime", f"plain={shutil.which('runc')}"]
+            for name, program in [("plain", "runc"), ("crun", "crun")]:
+                if shutil.which(program):
+                    runtime += ["--add-runtime", f"{name}={shutil.which(program)}"]
         # In its usual place, where rules know Docker's own files, and yet on the suite's disk.
         os.makedirs(self.host.path("data"))
         mount("--bind", self.host.path("data"), DATA)

@@ -5,6 +5,7 @@ tmpfs there and end with it, so that the daemons may have their usual paths (rul
 on the host. Its root is a shared mount, as on a host with systemd. The network namespace is another one on request.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -50,6 +51,21 @@ def prepare():
         mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", place)
     os.mkdir("/run/lock")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+@contextlib.contextmanager
+def second_version_hidden():
+    """Shows cgroups of version 1 alone in the mount namespace of this program: crun refuses a host with both. What it
+    then takes for a cgroup of version 2 is a directory, and goes with the cover."""
+    both = os.path.join(CGROUPS, "unified")
+    covered = os.path.ismount(both)
+    if covered:
+        mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", both)
+    try:
+        yield
+    finally:
+        if covered:
+            subprocess.run(["umount", "--lazy", both], check=True)
 
 
 def mount(*arguments):
