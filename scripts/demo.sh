@@ -160,17 +160,18 @@ bundle host '.linux.namespaces = [{type: "mount"}, {type: "uts"}]'
 refused host NS-02 NS-03 NS-04
 
 title "4. One that is not as it was judged"
-note "a hook of the bundle uncovers $secret after it was masked"
+note "a hook of the bundle mounts the host's /etc into the container"
+mkdir -p "$rootfs/srv"
 # shellcheck disable=SC2016 # jq expands it
-bundle uncovered '.process.args = ["true"] | .hooks = {startContainer: [{path: "/bin/umount", args: ["umount", $secret]}]}' \
-    --arg secret "$secret"
-text=$(run uncovered 2>&1)
+bundle injected '.process.args = ["true"] | .hooks = {createContainer: [{path: $mount,
+    args: ["mount", "--bind", "/etc", $rootfs + "/srv"]}]}' --arg mount "$(realpath "$(command -v mount)")"
+text=$(run injected 2>&1)
 status=$?
-printf '  %s$ gabion run --bundle uncovered%s\n' "$bold" "$plain"
+printf '  %s$ gabion run --bundle injected%s\n' "$bold" "$plain"
 shown <<<"$text"
 case $status$text in
-1*"V-08: reality is not what was judged: \"$secret\" is not masked") ;;
-*) missed "the uncovered path was not found (status $status)" ;;
+1*"V-10: reality is not what was judged: "*" that was not judged is mounted at \"/srv\"") ;;
+*) missed "the mount was not found (status $status)" ;;
 esac
 
 title "5. The ledger has them all"
@@ -178,7 +179,7 @@ jq -r '"\(.time[11:19])  \(.operation) \(.id)  \(.verdict)  \([.findings[] | sel
     | split(":")[0]] | unique | join(" "))"' "$place/ledger/decisions.jsonl" | shown
 recorded=$(jq -r '"\(.id) \(.verdict)"' "$place/ledger/decisions.jsonl" | paste -sd,)
 expected="demo admitted,demo started,privileged refused,socket refused,host refused"
-expected+=",uncovered admitted,uncovered mismatch"
+expected+=",injected admitted,injected mismatch"
 [ "$recorded" = "$expected" ] || missed "the ledger has $recorded"
 left=$(ls -A "$place/state" 2>/dev/null)
 [ -z "$left" ] || missed "left behind: $left"

@@ -88,7 +88,17 @@ pub(crate) fn table(expected: &MountTable, covered: &Covered, table: &Table) -> 
     if let Some(row) = left.unaccounted(came_with) {
         return Err(Failure::mismatch(
             ID,
-            format!("a {} that was not judged is mounted at {:?}", row.kind, row.point),
+            // As they are said: an ext4, an xfs, a tmpfs.
+            format!(
+                "{} {} that was not judged is mounted at {:?}",
+                if row.kind.starts_with(['a', 'e', 'i', 'o', 'x']) {
+                    "an"
+                } else {
+                    "a"
+                },
+                row.kind,
+                row.point
+            ),
         ));
     }
     restricted_below(&places, table)
