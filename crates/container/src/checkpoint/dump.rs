@@ -83,7 +83,7 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
 
     let directory = images::writable(&options.images)?;
     let work = match &options.work {
-        Some(path) => images::writable(path)?,
+        Some(path) => images::working(path)?,
         None => directory
             .try_clone()
             .map_err(ContainerError::file("cannot keep", &options.images))?,

@@ -136,15 +136,29 @@ impl Images {
 /// # Errors
 /// If it cannot be made, or others than root can write to it.
 pub(crate) fn writable(path: &Path) -> Result<OwnedFd> {
+    let directory = made(path)?;
+    inspect(&directory, path)?;
+    Ok(directory)
+}
+
+/// Makes a directory for CRIU's log, or opens one. Engines give one of their own, with sockets and pipes in it: of what
+/// is there, that has to be root's which CRIU writes.
+///
+/// # Errors
+/// As [`writable`].
+pub(crate) fn working(path: &Path) -> Result<OwnedFd> {
+    let directory = made(path)?;
+    inspect_some(&directory, path, is_written)?;
+    Ok(directory)
+}
+
+fn made(path: &Path) -> Result<OwnedFd> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(ContainerError::file("cannot make", path))?;
-    let directory = open_directory(AT_FDCWD, path)
-        .map_err(|errno| ContainerError::file("cannot open", path)(errno.into()))?;
-    inspect(&directory, path)?;
-    Ok(directory)
+    open_directory(AT_FDCWD, path).map_err(|errno| ContainerError::file("cannot open", path)(errno.into()))
 }
 
 /// Writes the list of what is there by now.
@@ -188,6 +202,11 @@ fn is_image(name: &str) -> bool {
     name.ends_with(".img")
 }
 
+/// Names that CRIU gives to files in its working directory: logs, statistics, what it knows of inodes, process ids.
+fn is_written(name: &str) -> bool {
+    is_image(name) || name.starts_with("stats-") || name.ends_with(".log") || name.ends_with(".pid")
+}
+
 fn open_directory(at: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(at, path, flags, Mode::empty())
@@ -211,6 +230,11 @@ fn entries(directory: &OwnedFd, path: &Path) -> Result<Vec<String>> {
 
 /// The names in a directory, which, with all that is in it, is root's alone to write.
 fn inspect(directory: &OwnedFd, path: &Path) -> Result<Vec<String>> {
+    inspect_some(directory, path, |_| true)
+}
+
+/// The same, where of what is in it only files with some names matter.
+fn inspect_some(directory: &OwnedFd, path: &Path, matters: fn(&str) -> bool) -> Result<Vec<String>> {
     let own = nix::unistd::geteuid().as_raw();
     let refuse = |what: &Path, why: &str| {
         Err(ContainerError::Other(format!(
@@ -232,7 +256,7 @@ fn inspect(directory: &OwnedFd, path: &Path) -> Result<Vec<String>> {
         return refuse(path, "may be written by others; chmod go-w if nobody has");
     }
     let names = entries(directory, path)?;
-    for name in &names {
+    for name in names.iter().filter(|name| matters(name)) {
         let place = path.join(name);
         let stat =
             nix::sys::stat::fstatat(directory, name.as_str(), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
@@ -545,6 +569,35 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("does not exist"), "{error}");
+    }
+
+    #[test]
+    fn an_engines_directory_takes_the_log_unless_others_have_a_hand_in_what_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        mode(directory.path(), 0o700);
+        // As podman's: a terminal's socket, a pipe to conmon, files of its own.
+        symlink("/run/elsewhere", place("attach")).unwrap();
+        nix::unistd::mkfifo(&place("ctl"), Mode::from_bits_truncate(0o666)).unwrap();
+        write(directory.path(), "config.json", "");
+        working(directory.path()).unwrap();
+        assert!(writable(directory.path()).is_err());
+        let refused = |words: &str| {
+            let error = working(directory.path()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        // CRIU would follow it.
+        symlink("/etc/passwd", place("dump.log")).unwrap();
+        refused("dump.log is no file");
+        fs::remove_file(place("dump.log")).unwrap();
+        write(directory.path(), "stats-dump", "");
+        mode(&place("stats-dump"), 0o666);
+        refused("stats-dump may be written by others");
+        mode(&place("stats-dump"), 0o600);
+        working(directory.path()).unwrap();
+        mode(directory.path(), 0o722);
+        refused("may be written by others");
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
         .work
         .clone()
         .unwrap_or_else(|| options.images.path().to_owned());
-    let work = images::writable(&work_path)?;
+    let work = images::working(&work_path)?;
     let planned = plan(root, admitted, options)?;
     let Planned {
         mut promise,
