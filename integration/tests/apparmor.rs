@@ -90,6 +90,25 @@ fn exec(container: &Container<'_>, flags: &[&str], command: &[&str]) -> Answer {
 const LABEL: [&str; 2] = ["cat", "/proc/self/attr/apparmor/current"];
 
 #[test]
+fn a_caller_that_has_unmounted_the_list_of_profiles_does_not_keep_them_from_being_known() {
+    if !has_apparmor() {
+        return skip("no AppArmor here");
+    }
+    let site = Site::new();
+    let mut container = telling(&site);
+    let profile = Profile::own(&site, &container);
+    confined_by(&mut container, &profile.name);
+    // As podman calls a runtime for a container in a user namespace.
+    let wrapper = "umount --lazy --recursive /sys/kernel/security; exec \"$0\" \"$@\"";
+    container.caller = ["unshare", "-m", "--propagation", "private", "sh", "-ec", wrapper]
+        .map(std::ffi::OsString::from)
+        .to_vec();
+    started(&container);
+    let label = format!("{} (enforce)", profile.name);
+    assert_eq!(container.file("tmp/label").trim(), label);
+}
+
+#[test]
 fn a_profile_holds_for_the_first_process_and_for_further_ones() {
     if !has_apparmor() {
         return skip("no AppArmor here");

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use gabion_baseline::facts::{Fact, LsmFact, SelinuxMode};
+use gabion_sys::mount;
 
 use crate::text::{read, read_if_there};
 
@@ -43,7 +45,21 @@ fn apparmor_is_enabled() -> Result<bool, String> {
 
 fn loaded_profiles() -> Result<Option<BTreeMap<String, String>>, String> {
     let path = "/sys/kernel/security/apparmor/profiles";
-    match read(path, MAX_PROFILES_BYTES) {
+    let found = match read(path, MAX_PROFILES_BYTES) {
+        // podman has taken it out of the mount namespace in which it calls runtimes for user namespaces.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match mount::detached(c"securityfs", &[], &[], 0) {
+                Ok(mount) => {
+                    let path = format!("/proc/self/fd/{}/apparmor/profiles", mount.as_raw_fd());
+                    read(&path, MAX_PROFILES_BYTES)
+                }
+                // Who may not mount it may not know.
+                Err(_) => return Ok(None),
+            }
+        }
+        found => found,
+    };
+    match found {
         Ok(text) => Ok(Some(text.lines().filter_map(profile).collect())),
         Err(error)
             if matches!(
