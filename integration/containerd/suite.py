@@ -16,8 +16,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
-from harness.host import Host, cgroup_value, enter
+from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
+from harness.host import SYSTEMD, Host, cgroup_value, enter
 from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -79,8 +79,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
 
     def words(self, *arguments, options=(), name=None, runtime=None):
         """The words of `ctr run` for a command in the image."""
-        return ["ctr", "-n", NAMESPACE, "run", *self.choice(runtime), *options, busybox.NAME, name or self.name(),
-                *arguments]
+        name = name or self.name()
+        options = [*options, *self.cgroups(name)]
+        return ["ctr", "-n", NAMESPACE, "run", *self.choice(runtime), *options, busybox.NAME, name, *arguments]
+
+    def cgroups(self, name):
+        """The words by which systemd makes the cgroup, if it is to. gabion's own shim has them in its options."""
+        if not SYSTEMD or self.shim:
+            return []
+        return ["--runc-systemd-cgroup", "--cgroup", f"{self.host.parent_option}:ctr:{name}"]
 
     def choice(self, runtime=None):
         """The words that choose the runtime: a program for runc's shim, or the name of our own."""
@@ -146,6 +153,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
     def gabion_only(self):
         if not self.runtime.is_gabion:
             raise Skip("a promise of gabion alone")
+
+
+@suite.check
+def the_default_apparmor_profile_confines(ctr):
+    if not has_apparmor():
+        raise Skip("no AppArmor here")
+    name = "gabion-test.apparmor.d"
+    label = ctr.shell("cat /proc/self/attr/apparmor/current", options=["--apparmor-default-profile", name])
+    equal(label, f"{name} (enforce)", "label")
 
 
 @suite.check
@@ -254,7 +270,7 @@ def tmpfs_mount(ctr):
 @suite.check
 def memory_and_cpu_limits_are_in_the_cgroup(ctr):
     name = ctr.detach("sleep", "1000", options=["--memory-limit", "67108864", "--cpus", "0.5"])
-    path = f"{NAMESPACE}/{name}"
+    path = ctr.host.group(name, "ctr", bare=True)
     equal(cgroup_value("memory", path, "memory.limit_in_bytes", "memory.max"), "67108864", "memory limit")
     quota = cgroup_value("cpu", path, "cpu.cfs_quota_us", "cpu.max").split()[0]
     equal(quota, "50000", "cpu quota")

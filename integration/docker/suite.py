@@ -14,8 +14,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
-from harness.host import Host, cgroup_value, enter, mount
+from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
+from harness.host import SYSTEMD, Host, cgroup_value, enter, mount
 from harness.site import LEDGER, decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -60,7 +60,7 @@ class Docker:
         self.host.daemon("dockerd", [
             "dockerd", "--data-root", DATA, "--exec-root", "/run/docker",
             "--pidfile", "/run/docker.pid", "-H", f"unix://{SOCKET}", "--storage-driver", "overlay2",
-            "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + CGROUP,
+            *self.cgroups(),
             # The network is a namespace of the suite's own: what Docker changes there, the host does not see.
             "--bip", "172.31.7.1/24", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
             *runtime,
@@ -69,6 +69,15 @@ class Docker:
         with open(image, "wb") as file:
             busybox.write(file)
         self.docker("load", "-i", image)
+
+    def cgroups(self):
+        """What dockerd is told of cgroups: who makes them, and where."""
+        return ["--exec-opt", f"native.cgroupdriver={'systemd' if SYSTEMD else 'cgroupfs'}",
+                "--cgroup-parent", self.host.parent_option]
+
+    def group(self, long_id):
+        """Where a container's cgroup is."""
+        return self.host.group(long_id, "docker", bare=True)
 
     def docker(self, *arguments, **options):
         """Calls docker, which has to succeed; what it printed."""
@@ -140,6 +149,35 @@ def the_runtime_is_listed_and_is_the_default(docker):
     info = json.loads(docker.docker("info", "--format", "{{json .}}"))
     equal(info["DefaultRuntime"], docker.runtime.name, "default runtime")
     equal(docker.runtime.name in info["Runtimes"], True, "listed")
+
+
+@suite.check
+def who_makes_cgroups_is_as_it_was_asked(docker):
+    equal(docker.docker("info", "--format", "{{.CgroupDriver}}"), "systemd" if SYSTEMD else "cgroupfs", "driver")
+    name, long_id = docker.detach("sleep", "1000")
+    try:
+        found = [path for path in docker.host.cgroups() if long_id in path]
+        contains(" ".join(found) + " ", f"/{docker.group(long_id)} ")
+        if SYSTEMD:
+            equal(succeed("systemctl", "is-active", f"docker-{long_id}.scope"), "active", "the scope")
+    finally:
+        docker.docker("rm", "-f", name)
+
+
+@suite.check
+def dockers_apparmor_profile_confines(docker):
+    if not has_apparmor():
+        raise Skip("no AppArmor here")
+    label = "cat /proc/self/attr/apparmor/current"
+    equal(docker.shell(label), "docker-default (enforce)", "label")
+    name, _ = docker.detach("sleep", "1000")
+    try:
+        equal(docker.docker("exec", name, "sh", "-c", label), "docker-default (enforce)", "label of exec")
+    finally:
+        docker.docker("rm", "-f", name)
+    # Who asks for none gets it under gabion (LSM-01).
+    equal(docker.shell(label, options=["--security-opt", "apparmor=unconfined"]),
+          "docker-default (enforce)" if docker.runtime.is_gabion else "unconfined", "label of who asks for none")
 
 
 @suite.check
@@ -420,7 +458,7 @@ def an_init_process(docker):
 def limits_are_in_the_cgroup(docker):
     name, long_id = docker.detach("sleep", "1000",
                                   options=["--memory", "64m", "--cpus", "0.5", "--pids-limit", "77"])
-    path = f"{CGROUP}/{long_id}"
+    path = docker.group(long_id)
     found = (cgroup_value("memory", path, "memory.limit_in_bytes", "memory.max"),
              cgroup_value("cpu", path, "cpu.cfs_quota_us", "cpu.max").split()[0],
              cgroup_value("pids", path, "pids.max", "pids.max"))
@@ -560,7 +598,7 @@ class Remapped:
             # A network namespace of its own, in which it finds no bridge to remove.
             "unshare", "--net", "dockerd", "--userns-remap", "nobody:nogroup", "--data-root", docker.host.path("remapped"),
             "--exec-root", "/run/remapped", "--pidfile", "/run/remapped.pid", "-H", self.socket,
-            "--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + CGROUP,
+            "--storage-driver", "overlay2", *docker.cgroups(),
             "--bridge=none", "--iptables=false", "--ip6tables=false", *runtimes,
         ], lambda: self.call("version").status == 0)
         equal(self.call("load", "-i", docker.host.path("image.tar")).status, 0, "status of load")
@@ -865,7 +903,7 @@ def update_changes_limits(docker):
     docker.runtime.needs("update")
     name, long_id = docker.detach("sleep", "1000", options=["--memory", "64m", "--memory-swap", "64m"])
     docker.docker("update", "--memory", "128m", "--memory-swap", "128m", name)
-    found = cgroup_value("memory", f"{CGROUP}/{long_id}", "memory.limit_in_bytes", "memory.max")
+    found = cgroup_value("memory", docker.group(long_id), "memory.limit_in_bytes", "memory.max")
     docker.docker("rm", "-f", name)
     equal(found, str(128 << 20), "memory limit")
 

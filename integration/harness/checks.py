@@ -100,6 +100,15 @@ def until(condition, what, seconds=20):
     raise Failed(f"{what} did not happen within {seconds} s")
 
 
+def has_apparmor():
+    """True if the kernel has AppArmor, which engines then have a profile for."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+            return file.read().strip() == "Y"
+    except OSError:
+        return False
+
+
 class Suite:
     """The checks of one engine, in the order in which they are written down."""
 

@@ -3,6 +3,8 @@
 The suite runs in a mount namespace of its own: /run, /var/log/gabion and the other places that engines write to are
 tmpfs there and end with it, so that the daemons may have their usual paths (rules know those) beside others that run
 on the host. Its root is a shared mount, as on a host with systemd. The network namespace is another one on request.
+
+With `GABION_SYSTEMD` in the environment the host's systemd makes the containers' cgroups.
 """
 
 import contextlib
@@ -26,6 +28,9 @@ PLACES = ["/run", "/etc/containerd", "/etc/containers", "/etc/docker", "/etc/gab
 # What goes on beside a container for as long as it runs.
 KEEPERS = ("shim", "conmon")
 MADE = []
+# Where systemd and its bus are talked to.
+TALKED_TO = ["/run/systemd", "/run/dbus"]
+SYSTEMD = "GABION_SYSTEMD" in os.environ
 
 
 def enter(network):
@@ -44,12 +49,21 @@ def prepare():
     # An interrupted suite ends its daemons too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     mount("--make-rshared", "/")
+    kept = tempfile.mkdtemp(prefix="gabion-run-")
+    mount("--rbind", "/run", kept)
+    # What is mounted over /run is not to be seen there.
+    mount("--make-rprivate", kept)
     for place in PLACES:
         if not os.path.isdir(place):
             os.mkdir(place)
             MADE.append(place)
         mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", place)
     os.mkdir("/run/lock")
+    for place in TALKED_TO if SYSTEMD else []:
+        os.mkdir(place)
+        mount("--rbind", kept + place.removeprefix("/run"), place)
+    subprocess.run(["umount", "-l", kept], check=True)
+    os.rmdir(kept)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
@@ -80,7 +94,11 @@ class Host:
         and leave them to the others in there. A container's cgroup begins with one of `container_cgroups`; others
         are the engine's own."""
         self.directory = tempfile.mkdtemp(prefix="gabion-engines-")
-        self.cgroup_parent = cgroup_parent
+        # Without a dash: podman looks for a slice's cgroup by its name alone, and systemd makes parents of the dashes.
+        slice_name = cgroup_parent.replace("-", "") + ".slice"
+        # What engines take as the parent, and where that is.
+        self.parent_option = slice_name if SYSTEMD else "/" + cgroup_parent
+        self.cgroup_parent = slice_name if SYSTEMD else cgroup_parent
         self.inner_parents = inner_parents
         self.container_cgroups = container_cgroups
         self.daemons = []
@@ -101,6 +119,12 @@ class Host:
                     sys.exit(f"{name} did not start: {file.read()[-3000:]}")
             time.sleep(0.1)
         return process
+
+    def group(self, name, prefix, bare=False):
+        """Where a container's cgroup is. systemd's scopes have the engine's prefix; others only where not `bare`."""
+        if SYSTEMD:
+            return f"{self.cgroup_parent}/{prefix}-{name}.scope"
+        return f"{self.cgroup_parent}/{name}" if bare else f"{self.cgroup_parent}/{prefix}-{name}"
 
     def cgroups(self):
         """The cgroups below the suite's parent, in every hierarchy."""
@@ -158,15 +182,17 @@ class Host:
             os.kill(pid, signal.SIGKILL)
         for directory in sorted(self.cgroups(), key=len, reverse=True):
             end_cgroup(directory)
+        if SYSTEMD:
+            subprocess.run(["systemctl", "stop", self.parent_option], check=False)
         for top in [CGROUPS, *(os.path.join(CGROUPS, name) for name in os.listdir(CGROUPS))]:
             parent = os.path.join(top, self.cgroup_parent)
-            if os.path.isdir(parent):
+            if os.path.isdir(parent) and not SYSTEMD:
                 os.rmdir(parent)
         for path in sorted(self.mounts(self.directory), key=len, reverse=True):
             subprocess.run(["umount", "-l", path], check=False, capture_output=True)
         for place in PLACES:
             while place in self.mounts(place):
-                subprocess.run(["umount", "-l", place], check=True)
+                subprocess.run(["umount", "-R", "-l", place], check=True)
         shutil.rmtree(self.directory)
         for place in MADE:
             os.rmdir(place)

@@ -14,8 +14,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, in_terminal, run, succeed, until
-from harness.host import Host, cgroup_value, enter, mount
+from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
+from harness.host import SYSTEMD, Host, cgroup_value, enter, mount
 from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -36,7 +36,7 @@ init_path = "{init}"
 log_driver = "k8s-file"
 
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{driver}"
 events_logger = "file"
 runtime = "{name}"
 infra_image = "{image}"
@@ -71,7 +71,8 @@ class Podman:
             runtimes["gabion-restricted"] = self.host.path("gabion-restricted")
             os.symlink(self.runtime.path, runtimes["gabion-restricted"])
         self.write("/etc/containers/containers.conf", CONFIGURATION.format(
-            init="/usr/bin/catatonit", name=self.runtime.name, image=busybox.NAME,
+            driver="systemd" if SYSTEMD else "cgroupfs", init="/usr/bin/catatonit", name=self.runtime.name,
+            image=busybox.NAME,
             runtimes="\n".join(f'{name} = ["{path}"]' for name, path in runtimes.items())))
         self.write("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self.write("/etc/containers/registries.conf", "unqualified-search-registries = []\n")
@@ -103,7 +104,7 @@ class Podman:
         options = list(options)
         if not any(option in ("--network", "--pod") or option.startswith("--network=") for option in options):
             options += ["--network", "none"]
-        return options if "--pod" in options else options + ["--cgroup-parent", "/" + CGROUP]
+        return options if "--pod" in options else options + ["--cgroup-parent", self.host.parent_option]
 
     def run(self, *arguments, options=(), **rest):
         """Runs a container to its end."""
@@ -281,6 +282,51 @@ def the_runtime_is_the_default(podman):
     equal(podman.podman("info", "--format", "{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}"),
           f"{podman.runtime.name} {podman.runtime.path}", "runtime")
     contains(podman.podman("info", "--format", "{{.Host.OCIRuntime.Version}}"), podman.runtime.name)
+
+
+@suite.check
+def who_makes_cgroups_is_as_it_was_asked(podman):
+    name, long_id = podman.detach("sleep", "1000")
+    try:
+        found = [path for path in podman.host.cgroups() if long_id in path]
+        contains(" ".join(found) + " ", "/" + podman.host.group(long_id, "libpod"))
+        if SYSTEMD:
+            equal(succeed("systemctl", "is-active", f"libpod-{long_id}.scope"), "active", "the scope")
+    finally:
+        podman.remove(name)
+
+
+@suite.check
+def podmans_apparmor_profile_confines(podman):
+    if not has_apparmor():
+        raise Skip("no AppArmor here")
+    label = "cat /proc/self/attr/apparmor/current"
+    found = podman.shell(label)
+    equal((found.startswith("containers-default-"), found.endswith(" (enforce)")), (True, True), found)
+    name, _ = podman.detach("sleep", "1000")
+    try:
+        equal(podman.podman("exec", name, "sh", "-c", label), found, "label of exec")
+    finally:
+        podman.remove(name)
+
+
+@suite.check
+def a_container_is_checkpointed_and_restored(podman):
+    if not os.path.exists("/usr/sbin/criu") or not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        raise Skip("no CRIU, or no cgroup version 2")
+    name, _ = podman.detach("sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done")
+    count = lambda: int(podman.podman("exec", name, "cat", "/count") or 0)
+    try:
+        until(lambda: count() > 2, "counting")
+        podman.podman("container", "checkpoint", name)
+        equal(podman.inspect(name, "{{.State.Status}} {{.State.Checkpointed}}"), "exited true", "status")
+        podman.podman("container", "restore", name)
+        equal(podman.inspect(name, "{{.State.Status}}"), "running", "status")
+        stood = count()
+        equal(stood > 2, True, f"it began anew, at {stood}; going on")
+        until(lambda: count() > stood, "counting on")
+    finally:
+        podman.remove(name)
 
 
 @suite.check
@@ -558,7 +604,7 @@ def an_init_process(podman):
 def limits_are_in_the_cgroup(podman):
     name, long_id = podman.detach("sleep", "1000",
                                   options=["--memory", "64m", "--cpus", "0.5", "--pids-limit", "77"])
-    path = f"{CGROUP}/libpod-{long_id}"
+    path = podman.host.group(long_id, "libpod")
     try:
         found = (cgroup_value("memory", path, "memory.limit_in_bytes", "memory.max"),
                  cgroup_value("cpu", path, "cpu.cfs_quota_us", "cpu.max").split()[0],
@@ -652,7 +698,7 @@ def exec_into_a_user_namespace(podman):
 
 @suite.check
 def a_pod_shares_its_network_and_host_name(podman):
-    podman.podman("pod", "create", "--name", "pod", "--network", "none", "--cgroup-parent", "/" + CGROUP,
+    podman.podman("pod", "create", "--name", "pod", "--network", "none", "--cgroup-parent", podman.host.parent_option,
                   "--hostname", "shared", "--infra-command", "/bin/sleep 1000")
     try:
         first, _ = podman.detach("sh", "-c", "echo served >/tmp/index.html; exec httpd -f -p 80 -h /tmp",
@@ -673,7 +719,7 @@ def a_pod_shares_its_network_and_host_name(podman):
 
 @suite.check
 def a_pod_may_share_its_processes(podman):
-    podman.podman("pod", "create", "--name", "pod", "--network", "none", "--cgroup-parent", "/" + CGROUP,
+    podman.podman("pod", "create", "--name", "pod", "--network", "none", "--cgroup-parent", podman.host.parent_option,
                   "--share", "net,ipc,uts,pid", "--infra-command", "/bin/sleep 1000")
     try:
         contains(podman.shell("cat /proc/1/comm; ps", options=["--pod", "pod"]), "sleep 1000")
@@ -916,7 +962,7 @@ def pause_and_unpause(podman):
 def update_changes_limits(podman):
     podman.runtime.needs("update")
     name, long_id = podman.detach("sleep", "1000", options=["--pids-limit", "77", "--memory", "64m"])
-    path = f"{CGROUP}/libpod-{long_id}"
+    path = podman.host.group(long_id, "libpod")
     try:
         podman.podman("update", "--memory", "128m", "--cpus", "0.25", name)
         found = (cgroup_value("memory", path, "memory.limit_in_bytes", "memory.max"),
