@@ -93,22 +93,22 @@ impl Publisher {
         self.connection.is_some()
     }
 
-    /// Sends what was not sent; `Err` if the connection is lost, `Ok(true)` if it has to become writable first.
+    /// Sends the next one, unless one is on its way: containerd handles calls at the same time, and what was sent together
+    /// may be told in another order. `Err` if the connection is lost, `Ok(true)` if it has to become writable first.
     pub(crate) fn send(&mut self) -> std::io::Result<bool> {
         let Some(connection) = &mut self.connection else {
             return Ok(false);
         };
-        let mut blocked = connection.flush()?;
-        for (sent, bytes) in &mut self.waiting {
-            if sent.is_none() {
-                // A client's streams have odd numbers.
-                let stream = self.stream;
-                self.stream = self.stream.wrapping_add(2);
-                *sent = Some(stream);
-                blocked = connection.send(&wire::request(stream, SERVICE, "Forward", bytes.clone()))?;
-            }
+        if let Some((sent, bytes)) = self.waiting.front_mut()
+            && sent.is_none()
+        {
+            // A client's streams have odd numbers.
+            let stream = self.stream;
+            self.stream = self.stream.wrapping_add(2);
+            *sent = Some(stream);
+            return connection.send(&wire::request(stream, SERVICE, "Forward", bytes.clone()));
         }
-        Ok(blocked)
+        connection.flush()
     }
 
     /// Takes containerd's answers; `Err` if the connection is lost.
@@ -189,19 +189,23 @@ mod tests {
         assert!(publisher.connect());
         assert!(!publisher.send().unwrap());
         let mut server = Connection::new(listener.accept().unwrap().0).unwrap();
-        let first = requests(&mut server);
-        assert_eq!(first, [(1, "c1".to_owned()), (3, "c2".to_owned())]);
-        server.send(&wire::response(3, Ok(Vec::new()))).unwrap();
+        assert_eq!(requests(&mut server), [(1, "c1".to_owned())]);
+        // The second waits until containerd has told of the first.
+        assert!(!publisher.send().unwrap());
+        assert_eq!(requests(&mut server), []);
+        server.send(&wire::response(1, Ok(Vec::new()))).unwrap();
         publisher.receive().unwrap();
+        assert!(!publisher.send().unwrap());
+        assert_eq!(requests(&mut server), [(3, "c2".to_owned())]);
         assert!(!publisher.is_idle());
-        // containerd goes away without having answered for the first.
+        // containerd goes away without having answered for the second.
         drop(server);
         publisher.receive().unwrap_err();
         publisher.lost();
         assert!(publisher.connect());
         publisher.send().unwrap();
         let mut server = Connection::new(listener.accept().unwrap().0).unwrap();
-        assert_eq!(requests(&mut server), [(5, "c1".to_owned())]);
+        assert_eq!(requests(&mut server), [(5, "c2".to_owned())]);
         server.send(&wire::response(5, Ok(Vec::new()))).unwrap();
         publisher.receive().unwrap();
         assert!(publisher.is_idle());
