@@ -395,10 +395,14 @@ fn of_two_that_create_one_id_one_wins() {
         assert_eq!(statuses, [0, 1], "round {round}");
         assert_eq!(container.status().unwrap(), "created");
         assert!(is_alive(container.pid()));
+        let error = site.last_error();
+        assert!(
+            error.starts_with("container") && error.contains("container with given ID already exists"),
+            "round {round}: {error}"
+        );
         container.delete().ok();
         container.assert_gone();
     }
-    assert!(site.last_error().starts_with("container") && site.last_error().contains("already exists"));
 }
 
 #[test]

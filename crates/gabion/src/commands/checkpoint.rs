@@ -12,7 +12,7 @@ use gabion_container::{
 };
 use gabion_ledger::{Operation, Verdict};
 
-use crate::commands::lifecycle::{absolute, host_for, note_failure, place};
+use crate::commands::lifecycle::{absolute, host_for, note_failure, or_taken, place};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::gate::{self, Admission, Book};
@@ -295,7 +295,8 @@ pub(crate) fn restore(options: &Restore, context: &Context<'_>) -> Result<ExitCo
         &options.bundle,
         (Operation::Restore, operation),
         host,
-    )?;
+    )
+    .map_err(|failure| or_taken(failure, &root, &id))?;
     let Admission {
         admitted,
         bundle,

@@ -298,7 +298,8 @@ pub(crate) fn prepare(
         ..host_for(&root)?
     };
     let create = gabion_baseline::Operation::Create { id: id.to_string() };
-    let mut admission = gate::admit(context, id.as_str(), &build.bundle, (operation, create), host)?;
+    let mut admission = gate::admit(context, id.as_str(), &build.bundle, (operation, create), host)
+        .map_err(|failure| or_taken(failure, &root, &id))?;
     let options = CreateOptions {
         id: id.clone(),
         bundle: admission.bundle.clone(),
@@ -315,6 +316,15 @@ pub(crate) fn prepare(
         filters: Arc::clone(context.filters()),
     };
     Ok((root, id, admission, options))
+}
+
+/// Of two that make a container of one id at once, the later one may find the other's processes in the cgroup (RES-05),
+/// or its root in use. What is wrong is that the id is taken.
+pub(super) fn or_taken(failure: Failure, root: &StateRoot, id: &ContainerId) -> Failure {
+    match failure {
+        Failure::Refused { .. } if root.of(id).exists() => ContainerError::Exists(id.to_string()).into(),
+        other => other,
+    }
 }
 
 pub(crate) fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
