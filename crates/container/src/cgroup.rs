@@ -70,26 +70,20 @@ pub(crate) fn verify(promise: &Promise, pid: Pid, cgroups: &[PathBuf]) -> Result
 /// Whoever begins in a frozen cgroup, or is moved there, stands still before it can say anything.
 ///
 /// # Errors
-/// [`ContainerError::Unsupported`] for a cgroup that is there already and frozen, or is below one.
+/// [`ContainerError::Unsupported`] for a cgroup that is there already and frozen, or is below one; or if a freezer that
+/// is there cannot be read.
 pub(crate) fn refuse_frozen(cgroups: &[PathBuf]) -> Result<()> {
-    let frozen = cgroups
-        .iter()
-        .flat_map(|cgroup| cgroup.ancestors())
-        .find(|cgroup| {
-            let holds = |file: &str, words: &[&str]| {
-                fs::read_to_string(cgroup.join(file)).is_ok_and(|text| words.contains(&text.trim()))
-            };
-            holds("cgroup.freeze", &["1"]) || holds("freezer.state", &["FROZEN", "FREEZING"])
-        });
-    match frozen {
-        None => Ok(()),
-        Some(cgroup) => Err(ContainerError::Unsupported {
-            pointer: "/linux/cgroupsPath".to_owned(),
-            text: format!(
-                "container's cgroup unexpectedly frozen: {cgroup:?}. Thaw it, or choose another cgroup"
-            ),
-        }),
+    for cgroup in cgroups.iter().flat_map(|cgroup| cgroup.ancestors()) {
+        if has_freezer_in(cgroup, &["FROZEN", "FREEZING", "1"])? {
+            return Err(ContainerError::Unsupported {
+                pointer: "/linux/cgroupsPath".to_owned(),
+                text: format!(
+                    "container's cgroup unexpectedly frozen: {cgroup:?}. Thaw it, or choose another cgroup"
+                ),
+            });
+        }
     }
+    Ok(())
 }
 
 /// The part of V-14 that is about one process; one that has ended is nowhere.
@@ -257,17 +251,22 @@ fn thaw(cgroup: &Path) -> Result<()> {
 /// If a freezer that is there cannot be read.
 pub fn is_frozen(cgroups: &[PathBuf]) -> Result<bool> {
     for cgroup in cgroups {
-        for (file, frozen) in [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")] {
-            let path = cgroup.join(file);
-            match fs::read_to_string(&path) {
-                Ok(state) => {
-                    if state.trim() == frozen {
-                        return Ok(true);
-                    }
-                }
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
-            }
+        if has_freezer_in(cgroup, &["FROZEN", "1"])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// True if a cgroup has a freezer, of either version, in one of these states.
+fn has_freezer_in(cgroup: &Path, states: &[&str]) -> Result<bool> {
+    for file in ["freezer.state", "cgroup.freeze"] {
+        let path = cgroup.join(file);
+        match fs::read_to_string(&path) {
+            Ok(state) if states.contains(&state.trim()) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
         }
     }
     Ok(false)
