@@ -23,7 +23,7 @@ use crate::passwd;
 /// Directories whose contents root alone places there (hier(7)).
 const SYSTEM: [&str; 3] = ["/etc", "/opt", "/usr"];
 
-/// CAP_FOWNER, as a bit of `CapEff`.
+/// CAP_FOWNER, as a bit of a set.
 const FOWNER: u64 = 1 << 3;
 
 /// True if a file belongs to the host's root although that has no id in this user namespace. `place` is the file's path,
@@ -63,11 +63,7 @@ fn is_of_the_system(place: &Path) -> bool {
 
 /// Without the capability the kernel says no to everything that is not our own.
 fn reaches_what_is_mapped() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .is_some_and(|capabilities| capabilities & FOWNER != 0)
+    gabion_sys::capability::read().is_ok_and(|sets| sets.effective & FOWNER != 0)
 }
 
 fn has_no_id(file: BorrowedFd<'_>) -> bool {
