@@ -9,10 +9,7 @@ The shim lies beside GABION. crun refuses a host with cgroups of both versions, 
 
 import os
 import shutil
-import statistics
-import subprocess
 import sys
-import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration")
 sys.path.insert(0, ROOT)
@@ -23,6 +20,7 @@ from harness.host import enter, second_version_hidden
 from images import busybox
 
 import suite
+from pairs import run_all
 
 
 def main():
@@ -42,32 +40,11 @@ def main():
         with second_version_hidden():
             docker.start()
             print(f"# load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
-            run_all(ways, rounds)
+            run_all("docker run --rm", ways, rounds, lambda runtime: [
+                suite.DOCKER, "run", "--rm", "--network", "none", "--runtime", runtime, busybox.NAME, "true"])
             print(f"# load {os.getloadavg()[0]:.1f} at the end", flush=True)
     finally:
         docker.host.end()
-
-
-def run_all(ways, rounds):
-    times, broken = {way: [] for way in ways}, set()
-    for turn in range(rounds + 2):
-        for way, runtime in ways.items():
-            if way in broken:
-                continue
-            line = [suite.DOCKER, "run", "--rm", "--network", "none", "--runtime", runtime, busybox.NAME, "true"]
-            begin = time.monotonic()
-            done = subprocess.run(line, capture_output=True, text=True, check=False)
-            took = time.monotonic() - begin
-            if done.returncode != 0:
-                broken.add(way)
-                print(f"SKIPPED {way}: {done.stderr.strip()}")
-            elif turn >= 2:
-                times[way].append(took)
-    for way, taken in times.items():
-        if way not in broken:
-            ratio = statistics.median(one / other for one, other in zip(taken, times["runc"]))
-            print(f"docker run --rm  {way:21} {statistics.median(taken) * 1000:7.1f} ms, least {min(taken) * 1000:6.1f}  "
-                  f"{ratio:.2f} of runc's")
 
 
 if __name__ == "__main__":

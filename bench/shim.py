@@ -9,10 +9,8 @@ both versions, so version 2 is hidden from all.
 """
 
 import os
-import statistics
 import subprocess
 import sys
-import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration")
 sys.path.insert(0, ROOT)
@@ -23,6 +21,7 @@ from harness.host import enter, second_version_hidden
 from images import busybox
 
 import suite
+from pairs import run_all
 
 
 def memory(pid):
@@ -49,36 +48,12 @@ def main():
         with second_version_hidden():
             ctr.start()
             print(f"# load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
-            broken = run_all(ctr, ways, rounds)
+            broken = run_all("ctr run --rm", ways, rounds, lambda words: [
+                "ctr", "-n", suite.NAMESPACE, "run", "--rm", *words, busybox.NAME, ctr.name(), "true"])
             print(f"# load {os.getloadavg()[0]:.1f} at the end", flush=True)
         resident(ctr, {way: words for way, words in ways.items() if way not in broken})
     finally:
         ctr.host.end()
-
-
-def run_all(ctr, ways, rounds):
-    times = {way: [] for way in ways}
-    broken = set()
-    for turn in range(rounds + 2):
-        for way, words in ways.items():
-            if way in broken:
-                continue
-            line = ["ctr", "-n", suite.NAMESPACE, "run", "--rm", *words, busybox.NAME, ctr.name(), "true"]
-            begin = time.monotonic()
-            done = subprocess.run(line, capture_output=True, text=True, check=False)
-            took = time.monotonic() - begin
-            if done.returncode != 0:
-                broken.add(way)
-                print(f"SKIPPED {way}: {done.stderr.strip()}")
-            elif turn >= 2:
-                times[way].append(took)
-    base = times["runc's shim, runc"]
-    for way, taken in times.items():
-        if way not in broken:
-            ratio = statistics.median(one / other for one, other in zip(taken, base))
-            print(f"ctr run --rm  {way:24} {statistics.median(taken) * 1000:7.1f} ms, least {min(taken) * 1000:6.1f}  "
-                  f"{ratio:.2f} of runc's")
-    return broken
 
 
 def resident(ctr, ways):
