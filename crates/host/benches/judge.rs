@@ -13,7 +13,7 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use gabion_baseline::judge::wanted_facts;
 use gabion_baseline::policy::SeccompGap;
-use gabion_baseline::{Allegation, Level, Operation, Policy, Profile, judge, rules};
+use gabion_baseline::{Allegation, Judgement, Level, Operation, Policy, Profile, judge, rules};
 use gabion_filters::Filters;
 use gabion_host::Context;
 use gabion_seccomp::{Profile as Filter, Target, compile, default};
@@ -63,10 +63,12 @@ fn gaps(kept: &Path, filter: &Value, bounding: &[String]) -> Result<Vec<SeccompG
     Ok(study.gaps(bounding).into_iter().map(gap).collect())
 }
 
-/// A built-in profile, as the program has it; with every rule on that it leaves off.
-fn policy(profile: Profile, everything: bool, kept: &Path) -> Policy {
+/// A built-in profile, as the program has it; with every rule on that it leaves off. `engine` is where the engine has what
+/// it gives containers.
+fn policy(profile: Profile, everything: bool, kept: &Path, engine: &Path) -> Policy {
     let mut policy = Policy::builtin(profile, default::profile);
     let kept = kept.to_owned();
+    policy.engine_roots.push(engine.display().to_string());
     policy.seccomp_gaps = std::sync::Arc::new(move |filter, bounding| gaps(&kept, filter, bounding));
     if everything {
         for rule in rules::all().filter(|rule| rule.levels.of(profile) == Level::Off) {
@@ -80,22 +82,32 @@ fn bench(criterion: &mut Criterion) {
     let place = tempfile::tempdir().expect("a temporary directory can be made");
     let allegation = bundle(place.path());
     let kept = place.path().join("filters");
+    let engine = place.path().join("containers");
     let operation = Operation::Create {
         id: "web-1".to_owned(),
     };
     for (name, policy) in [
-        ("baseline", policy(Profile::Baseline, false, &kept)),
-        ("restricted", policy(Profile::Restricted, false, &kept)),
-        ("every rule", policy(Profile::Baseline, true, &kept)),
+        ("baseline", policy(Profile::Baseline, false, &kept, &engine)),
+        ("restricted", policy(Profile::Restricted, false, &kept, &engine)),
+        ("every rule", policy(Profile::Baseline, true, &kept, &engine)),
     ] {
         let context = Context {
             engine_roots: policy.engine_roots.clone(),
             policy_files: vec!["/etc/gabion/policy.toml".into()],
+            sealed: Some("a copy that nobody can write to".to_owned()),
             ..Context::default()
         };
         let wanted = wanted_facts(&policy, &operation);
         let collect =
             || gabion_host::collect(black_box(allegation.config()), place.path(), &wanted, &context);
+        // What is measured is the way of a container that is run.
+        let judged =
+            judge(&allegation, &collect().facts, &policy, &operation).expect("it stays a configuration");
+        assert!(
+            policy.profile != Profile::Baseline || matches!(judged, Judgement::Admitted(_)),
+            "{name}: {:#?}",
+            judged.findings()
+        );
         criterion.bench_function(&format!("facts and judgement, {name}"), |bencher| {
             bencher.iter_batched(
                 || allegation.clone(),
