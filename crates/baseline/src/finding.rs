@@ -1,8 +1,9 @@
 //! What judgement reports: one finding for each violation of a rule.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::change::Change;
+use crate::rule::Mappings;
 use crate::waiver::WaiverUse;
 
 /// What was done about a violation.
@@ -31,9 +32,9 @@ pub struct Finding {
     /// What would be accepted.
     pub accepted: String,
     /// Attacks and CVEs that the rule stops.
-    pub stops: Vec<&'static str>,
-    /// Where the rule comes from: PSS, CIS Docker Benchmark, NSA/CISA, NIST SP 800-190.
-    pub references: Vec<String>,
+    pub stops: &'static [&'static str],
+    /// Where the rule comes from.
+    pub references: References,
     /// True if the rule could not be decided because a fact of the host is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
@@ -43,6 +44,24 @@ pub struct Finding {
     /// What was added, for [`Action::Harden`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+}
+
+/// Where a rule comes from. Written out as a list of lines, and only then made into lines: most findings are never shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum References {
+    /// Other catalogues: PSS, CIS Docker Benchmark, NSA/CISA, NIST SP 800-190.
+    Catalogues(Mappings),
+    /// The place in the site's policy, for a rule of the site's own.
+    Policy(String),
+}
+
+impl Serialize for References {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            References::Catalogues(mappings) => serializer.collect_seq(mappings.lines()),
+            References::Policy(place) => serializer.collect_seq([place]),
+        }
+    }
 }
 
 impl Finding {

@@ -9,7 +9,7 @@ use crate::allegation::{Allegation, AllegationError};
 use crate::change::Change;
 use crate::config::Config;
 use crate::facts::{FactKind, Facts};
-use crate::finding::{Action, Finding};
+use crate::finding::{Action, Finding, References};
 use crate::policy::Policy;
 use crate::profile::{Level, Profile};
 use crate::rule::{Case, Rule, Violation, Violations};
@@ -326,8 +326,8 @@ fn of_the_site(document: &Value, case: &Case<'_>) -> Vec<Finding> {
                 format!("{} ({why})", rule.message)
             },
             accepted: rule.remedy.clone(),
-            stops: Vec::new(),
-            references: vec![rule.origin.clone()],
+            stops: &[],
+            references: References::Policy(rule.origin.clone()),
             undecided,
             waiver,
             changes: Vec::new(),
@@ -373,8 +373,8 @@ fn finding(rule: &Rule, violation: Violation, case: &Case<'_>) -> Option<Finding
         pointer: violation.pointer.into(),
         found: violation.found,
         accepted: violation.accepted,
-        stops: rule.stops.to_vec(),
-        references: rule.references(),
+        stops: rule.stops,
+        references: References::Catalogues(rule.mappings),
         undecided: violation.undecided,
         waiver,
         changes,

@@ -45,26 +45,6 @@ impl Rule {
     pub fn is_immutable(&self) -> bool {
         self.levels == Levels::new(Level::Deny, Level::Deny, Level::Deny)
     }
-
-    /// Where the rule comes from, as lines for people: `CIS Docker Benchmark 5.4`.
-    pub fn references(&self) -> Vec<String> {
-        let Mappings {
-            pss,
-            cis_docker,
-            nsa,
-            nist_800_190,
-        } = self.mappings;
-        [
-            ("Pod Security Standards: ", pss),
-            ("CIS Docker Benchmark ", cis_docker),
-            ("NSA/CISA Kubernetes Hardening Guide: ", nsa),
-            ("NIST SP 800-190 ", nist_800_190),
-        ]
-        .into_iter()
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(source, text)| format!("{source}{text}"))
-        .collect()
-    }
 }
 
 /// How to fix a violation, for each way in which people write containers.
@@ -107,7 +87,7 @@ impl Remedies {
 }
 
 /// What other catalogues call the same thing; empty where they do not have it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mappings {
     /// The control in Kubernetes' Pod Security Standards, and its level.
     pub pss: &'static str,
@@ -117,6 +97,21 @@ pub struct Mappings {
     pub nsa: &'static str,
     /// Section of NIST SP 800-190.
     pub nist_800_190: &'static str,
+}
+
+impl Mappings {
+    /// As lines for people: `CIS Docker Benchmark 5.4`.
+    pub fn lines(&self) -> impl Iterator<Item = String> + use<> {
+        [
+            ("Pod Security Standards: ", self.pss),
+            ("CIS Docker Benchmark ", self.cis_docker),
+            ("NSA/CISA Kubernetes Hardening Guide: ", self.nsa),
+            ("NIST SP 800-190 ", self.nist_800_190),
+        ]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(source, text)| format!("{source}{text}"))
+    }
 }
 
 /// What a rule looks at.

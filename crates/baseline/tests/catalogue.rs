@@ -177,8 +177,8 @@ fn every_rule_can_be_traced_to_nist_sp_800_190() {
             rule.id
         );
         assert!(
-            rule.references()
-                .iter()
+            rule.mappings
+                .lines()
                 .any(|line| line.starts_with("NIST SP 800-190 ")),
             "{}",
             rule.id

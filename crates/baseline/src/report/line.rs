@@ -358,7 +358,7 @@ mod tests {
                 rule.why,
                 rule.hardening,
                 rule.stops.join(" "),
-                rule.references().join(" ")
+                rule.mappings.lines().collect::<Vec<_>>().join(" ")
             );
             for phrase in MISLEADING {
                 assert!(

@@ -228,6 +228,7 @@ fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::References;
 
     pub(super) fn finding(rule: &str, action: Action, pointer: &str, found: &str) -> Finding {
         Finding {
@@ -236,8 +237,8 @@ mod tests {
             pointer: pointer.to_owned(),
             found: found.to_owned(),
             accepted: "something else".to_owned(),
-            stops: vec!["an attack"],
-            references: vec!["CIS Docker Benchmark 5.4".to_owned()],
+            stops: &["an attack"],
+            references: References::Policy("CIS Docker Benchmark 5.4".to_owned()),
             undecided: false,
             waiver: None,
             changes: Vec::new(),
@@ -252,7 +253,7 @@ mod tests {
             "\"/var/run/docker.sock\" is the Docker daemon's socket; whoever holds it is root on this host",
         );
         socket.accepted = "no mount of it".to_owned();
-        socket.stops = vec!["docker.sock escape"];
+        socket.stops = &["docker.sock escape"];
         let mut capability = finding(
             "CAP-03:SYS_ADMIN",
             Action::Deny,
@@ -260,7 +261,7 @@ mod tests {
             "grants CAP_SYS_ADMIN",
         );
         capability.accepted = "the set without it".to_owned();
-        capability.stops = vec!["release_agent escape", "mount of the host's disk"];
+        capability.stops = &["release_agent escape", "mount of the host's disk"];
         let mut namespace = finding(
             "NS-06",
             Action::Harden,

@@ -53,7 +53,7 @@ fn descriptor(id: &str) -> Value {
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.meaning},
         "help": {"text": help},
-        "properties": {"tags": ["security"], "stops": rule.stops, "references": rule.references()},
+        "properties": {"tags": ["security"], "stops": rule.stops, "references": rule.mappings.lines().collect::<Vec<_>>()},
     })
 }
 

@@ -112,7 +112,7 @@ fn page(rule: &Rule, width: usize) -> String {
     for (name, remedy) in rule.remedies.named() {
         out.labelled(name, remedy);
     }
-    let references = rule.references();
+    let references: Vec<String> = rule.mappings.lines().collect();
     out.items(
         "The same in other catalogues",
         references.iter().map(String::as_str),
@@ -268,7 +268,7 @@ mod tests {
         ] {
             assert!(page.contains(text), "{text}");
         }
-        for reference in rule.references() {
+        for reference in rule.mappings.lines() {
             assert!(page.contains(&format!("\n  - {reference}\n")), "{reference}");
         }
         assert!(page.contains("\nIn each profile\n  privileged   audit: recorded, and runs\n"));
