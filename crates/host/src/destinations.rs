@@ -32,8 +32,9 @@ use crate::walk::{MAX_LINKS, Node, is_magic};
 #[derive(Debug)]
 pub(crate) struct Destinations<'a> {
     root: &'a Node,
-    /// The mounts so far that a path can still reach, by the places where they are.
-    mounted: BTreeMap<PathBuf, View<'a>>,
+    /// The mounts so far that a path can still reach, by the places where they are, without `.`, `..` and doubled `/`:
+    /// so that comparing bytes compares places.
+    mounted: BTreeMap<OsString, View<'a>>,
 }
 
 /// What a lookup finds in a mount.
@@ -114,12 +115,14 @@ impl<'a> Destinations<'a> {
         };
         // A mount on the root itself covers everything, and is refused elsewhere.
         if place != Path::new("/") {
-            // What is mounted below is out of reach from now on. Paths are ordered by their components, so that
-            // what lies in a directory follows it.
+            // What is mounted below is out of reach from now on.
+            let place = place.into_os_string();
+            let mut inside = place.clone();
+            inside.push("/");
             let covered = self
                 .mounted
-                .range(place.clone()..)
-                .take_while(|(path, _)| path.starts_with(&place));
+                .range(inside.clone()..)
+                .take_while(|(path, _)| path.as_encoded_bytes().starts_with(inside.as_encoded_bytes()));
             for path in covered.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
                 self.mounted.remove(&path);
             }
@@ -131,7 +134,10 @@ impl<'a> Destinations<'a> {
     /// Follows a path without putting anything there.
     pub(crate) fn lead(&self, destination: &Path) -> Result<DestinationFact, String> {
         let lexical = lexical(destination);
-        if lexical.ancestors().any(|path| self.mounted.contains_key(path)) {
+        if lexical
+            .ancestors()
+            .any(|path| self.mounted.contains_key(path.as_os_str()))
+        {
             return self.follow(destination);
         }
         match find_without_links(&self.root.descriptor, destination) {
@@ -167,7 +173,7 @@ impl<'a> Destinations<'a> {
             }
             let here = path.join(&step.name);
             let described = |errno: Errno| format!("{here:?}: {}", errno.desc());
-            if let Some(view) = self.mounted.get(&here) {
+            if let Some(view) = self.mounted.get(here.as_os_str()) {
                 stack.push(Stand::in_view(*view).map_err(described)?);
                 path = here;
                 continue;

@@ -7,8 +7,10 @@
 //! the one before it: what was looked at is what the next step starts from, and renaming a directory in
 //! between changes nothing.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -95,17 +97,26 @@ impl Meta {
 pub(crate) struct Node {
     pub(crate) descriptor: OwnedFd,
     pub(crate) meta: Meta,
+    file_system: OnceCell<FsType>,
 }
 
 impl Node {
     pub(crate) fn new(descriptor: OwnedFd) -> nix::Result<Self> {
         let meta = Meta::of(&fstat(&descriptor)?);
-        Ok(Node { descriptor, meta })
+        Ok(Node {
+            descriptor,
+            meta,
+            file_system: OnceCell::new(),
+        })
     }
 
     /// The type of the file system it is on.
     pub(crate) fn file_system(&self) -> nix::Result<FsType> {
-        Ok(fstatfs(&self.descriptor)?.filesystem_type())
+        if let Some(known) = self.file_system.get() {
+            return Ok(*known);
+        }
+        let kind = fstatfs(&self.descriptor)?.filesystem_type();
+        Ok(*self.file_system.get_or_init(|| kind))
     }
 }
 
@@ -262,10 +273,10 @@ impl Walker {
             magic: None,
         };
         let mut pending = Vec::new();
-        put_ahead(&mut pending, path);
+        pending.extend(steps(path).map(Cow::Borrowed));
         let mut detached = false;
         while let Some(name) = pending.pop() {
-            if name == ".." {
+            if *name == *".." {
                 if found.chain.len() > 1 {
                     found.chain.pop();
                     found.path.pop();
@@ -278,18 +289,25 @@ impl Walker {
                 }
                 continue;
             }
-            let here = found.path.join(&name);
+            let directory = Rc::clone(&found.chain[found.chain.len() - 1]);
+            found.path.push(&name);
+            let node = self
+                .child(&directory, &name, &found.path)
+                .map_err(|errno| Astray {
+                    at: found.path.clone(),
+                    errno,
+                })?;
+            if node.meta.kind() != FileKind::Symlink {
+                found.chain.push(node);
+                continue;
+            }
+            // What a link says begins where the link lies.
+            let here = found.path.clone();
+            found.path.pop();
             let astray = |errno| Astray {
                 at: here.clone(),
                 errno,
             };
-            let directory = Rc::clone(&found.chain[found.chain.len() - 1]);
-            let node = self.child(&directory, &name, &here).map_err(astray)?;
-            if node.meta.kind() != FileKind::Symlink {
-                found.chain.push(node);
-                found.path = here;
-                continue;
-            }
             if found.links.len() >= MAX_LINKS {
                 return Err(astray(Errno::ELOOP));
             }
@@ -316,7 +334,7 @@ impl Walker {
                 found.path = PathBuf::from("/");
                 detached = false;
             }
-            put_ahead(&mut pending, &target);
+            pending.extend(steps(&target).map(|name| Cow::Owned(name.to_owned())));
         }
         Ok(found)
     }
@@ -433,14 +451,13 @@ impl Walker {
             magic: None,
         };
         for name in path.iter().skip(1) {
-            let here = found.path.join(name);
             let directory = Rc::clone(&found.chain[found.chain.len() - 1]);
-            let node = self.child(&directory, name, &here).map_err(astray)?;
+            found.path.push(name);
+            let node = self.child(&directory, name, &found.path).map_err(astray)?;
             if node.meta.kind() == FileKind::Symlink {
                 return Err(astray(Errno::ELOOP));
             }
             found.chain.push(node);
-            found.path = here;
         }
         Ok(found)
     }
@@ -459,13 +476,13 @@ fn is_by_text(name: &OsStr) -> bool {
         .any(|plain| name == *plain)
 }
 
-/// Puts a path's components on the stack of what is still to be walked, so that the first comes off first.
-fn put_ahead(pending: &mut Vec<OsString>, path: &Path) {
-    pending.extend(path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
+/// A path's components, the last one first: on a stack of what is still to be walked, the first comes off first.
+fn steps(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name),
+        Component::ParentDir => Some(OsStr::new("..")),
         Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
-    }));
+    })
 }
 
 #[cfg(test)]
