@@ -44,9 +44,8 @@ fn records(compiler: &Key) -> Outcome<Vec<(Key, Vec<u8>)>> {
     let mut records = Vec::new();
     for bounding in common::common_bounding_sets() {
         let profile = default::profile(&bounding);
-        let content = serde_json::to_vec(&profile)?;
         records.push((
-            key(compiler, Kind::Study, &content),
+            key(compiler, Kind::Study, &profile)?,
             floor::study(&profile)?.to_bytes(),
         ));
         for entries in common::common_floors() {
@@ -54,8 +53,8 @@ fn records(compiler: &Key) -> Outcome<Vec<(Key, Vec<u8>)>> {
             let key = key(
                 compiler,
                 Kind::Floor,
-                &serde_json::to_vec(&(&selection.entries, &selection.capabilities))?,
-            );
+                &(&selection.entries, &selection.capabilities),
+            )?;
             if let Some(filter) = selection.filter()?
                 && records.iter().all(|(other, _)| *other != key)
             {

@@ -83,10 +83,9 @@ impl Filters {
     /// # Errors
     /// As [`Filters::study`].
     pub fn study_from(&self, seccomp: &Value) -> Result<(Arc<Study>, Source), FloorError> {
-        let Ok(content) = serde_json::to_vec(seccomp) else {
+        let Ok(key) = key(&built_in::COMPILER, Kind::Study, seccomp) else {
             return floor::study(seccomp).map(|study| (Arc::new(study), Source::Made));
         };
-        let key = key(&built_in::COMPILER, Kind::Study, &content);
         let mut studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, study)) = studies.iter().find(|(other, _)| *other == key) {
             return Ok((Arc::clone(study), Source::Memory));
@@ -123,10 +122,10 @@ impl Filters {
             return Ok(None);
         }
         let made = || selection.filter();
-        let Ok(content) = serde_json::to_vec(&(&selection.entries, &selection.capabilities)) else {
+        let given = (&selection.entries, &selection.capabilities);
+        let Ok(key) = key(&built_in::COMPILER, Kind::Floor, &given) else {
             return Ok(made()?.map(|compiled| (compiled, Source::Made)));
         };
-        let key = key(&built_in::COMPILER, Kind::Floor, &content);
         let read = |bytes: &[u8]| {
             Compiled::from_bytes(bytes)
                 .map(Some)

@@ -423,27 +423,23 @@ fn the_key_has_everything_that_decides() {
         other[0] ^= 1;
         other
     };
-    let one = key(&built_in::COMPILER, Kind::Study, b"content");
-    assert_ne!(one, key(&other, Kind::Study, b"content"), "the compiler");
+    let of = |compiler: &Key, kind, given: &str| key(compiler, kind, &given).unwrap();
+    let one = of(&built_in::COMPILER, Kind::Study, "given");
+    assert_ne!(one, of(&other, Kind::Study, "given"), "the compiler");
     assert_ne!(
         one,
-        key(&built_in::COMPILER, Kind::Floor, b"content"),
+        of(&built_in::COMPILER, Kind::Floor, "given"),
         "what is asked"
     );
-    assert_ne!(
-        one,
-        key(&built_in::COMPILER, Kind::Study, b"content "),
-        "the profile"
-    );
+    assert_ne!(one, of(&built_in::COMPILER, Kind::Study, "given "), "the profile");
     assert_ne!(one, on_this_kernel(&one), "the kernel");
-    assert_eq!(one, key(&built_in::COMPILER, Kind::Study, b"content"));
+    assert_eq!(one, of(&built_in::COMPILER, Kind::Study, "given"));
     // A file of another compiler is another file.
     let place = TempDir::new().unwrap();
     let file = kept(&place);
-    let content = serde_json::to_vec(&docker()).unwrap();
     let hexadecimal = |key: Key| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let ours = on_this_kernel(&key(&built_in::COMPILER, Kind::Study, &content));
-    let theirs = on_this_kernel(&key(&other, Kind::Study, &content));
+    let ours = on_this_kernel(&key(&built_in::COMPILER, Kind::Study, &docker()).unwrap());
+    let theirs = on_this_kernel(&key(&other, Kind::Study, &docker()).unwrap());
     assert_eq!(file.file_name().unwrap().to_str().unwrap(), hexadecimal(ours));
     fs::rename(&file, file.with_file_name(hexadecimal(theirs))).unwrap();
     is_made_anew(&place);
