@@ -83,6 +83,7 @@ part end-to-end-cgroup2 in_cgroup2 env GABION="$GABION" cargo test --locked --no
 part conformance-hybrid scripts/conformance.sh
 part conformance-cgroup2 in_cgroup2 scripts/conformance.sh
 part kubernetes-manifests python3 -B integration/kubernetes/check.py
+part kubernetes-node env GABION="$GABION" python3 -B integration/kubernetes/node.py
 part software env GABION="$GABION" python3 -B integration/software/suite.py --core
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi
 # What takes systemd, cgroup version 2 with its controllers, or AppArmor: in a machine that has them.

@@ -71,11 +71,22 @@ cp "$place/root/etc/docker/daemon.json" "$place/first"
 check install_docker_again inside gabion install docker
 check the_second_time_changes_nothing cmp "$place/first" "$place/root/etc/docker/daemon.json"
 check install_podman inside gabion install podman
+# containerd is not there to try it, which is said.
+mkdir -p "$place/root/etc/containerd"
+printf '# the site says\nversion = 2\n' >"$place/root/etc/containerd/config.toml"
+cp "$place/root/etc/containerd/config.toml" "$place/containerd"
+check install_containerd says 'not tried by containerd' inside gabion install containerd
+check containerd_is_told grep -q 'runtime_type = "io.containerd.gabion-restricted.v2"' "$place/root/etc/containerd/config.toml"
+cp "$place/root/etc/containerd/config.toml" "$place/first"
+check install_containerd_again says 'nothing was changed' inside gabion install containerd
+check the_second_time_changes_containerd_no_more cmp "$place/first" "$place/root/etc/containerd/config.toml"
 check removal_warns_of_what_still_names_it says 'daemon.json still names it' inside dpkg -r gabion
 check the_policy_stays_with_its_owner test -e "$place/root/etc/gabion/policy.toml"
 check install_after_removal inside dpkg -i "/$package"
 check uninstall_docker inside gabion uninstall docker
 check uninstall_podman inside gabion uninstall podman
+check uninstall_containerd inside gabion uninstall containerd
+check containerd_is_as_it_was cmp "$place/containerd" "$place/root/etc/containerd/config.toml"
 check docker_is_as_it_was sh -c "! grep -q gabion '$place/root/etc/docker/daemon.json' && grep -q log-level '$place/root/etc/docker/daemon.json'"
 check purge inside dpkg -P gabion
 check no_program_is_left absent "$place/root/usr/bin/gabion"

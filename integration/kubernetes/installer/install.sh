@@ -7,6 +7,14 @@ on_host() {
     nsenter --target 1 --mount --uts --ipc --net -- "$@"
 }
 
+# Edits containerd's configuration. containerd goes away for a moment to read it; containers go on. Not for nothing, so
+# that a restart of this pod is none; and not if the edit failed, which ends this script.
+edit() { # install|uninstall
+    changes=$(on_host /usr/local/bin/gabion "$1" containerd)
+    echo "$changes"
+    case $changes in *'nothing was changed'*) ;; *) on_host systemctl restart containerd ;; esac
+}
+
 case ${1:-} in
 install)
     for program in gabion containerd-shim-gabion-v2; do
@@ -17,15 +25,12 @@ install)
     done
     ln -sf gabion /host/usr/local/bin/gabion-restricted
     ln -sf containerd-shim-gabion-v2 /host/usr/local/bin/containerd-shim-gabion-restricted-v2
-    on_host /usr/local/bin/gabion install containerd | tee /tmp/changes
-    # containerd goes away for a moment; containers go on. Not for nothing, so that a restart of this pod is none.
-    grep -q 'nothing was changed' /tmp/changes || on_host systemctl restart containerd
+    edit install
     on_host /usr/local/bin/gabion doctor || true
     ;;
 uninstall)
     if [ -x /host/usr/local/bin/gabion ]; then
-        on_host /usr/local/bin/gabion uninstall containerd | tee /tmp/changes
-        grep -q 'nothing was changed' /tmp/changes || on_host systemctl restart containerd
+        edit uninstall
     fi
     # A container that still runs has its shim in memory, but needs gabion to be ended: then the programs stay.
     if on_host sh -c 'ls -A /run/containerd/gabion/*/ 2>/dev/null | grep -q "^[^/~.]"'; then
