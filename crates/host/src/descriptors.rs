@@ -3,11 +3,12 @@
 //! Everything gabion opens has close-on-exec set; what has not was there before. The list is made without
 //! opening any of them: a descriptor of a FIFO or a terminal stays as it is.
 
-use std::fs;
-
 use gabion_baseline::facts::{DescriptorFact, Fact};
 use gabion_sys::file::survives_exec;
-use nix::sys::stat::stat;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
 
 use crate::walk::Meta;
 
@@ -21,25 +22,29 @@ pub(crate) fn collect() -> Fact<Vec<DescriptorFact>> {
 
 fn list() -> Result<Vec<DescriptorFact>, String> {
     let directory = "/proc/self/fd";
-    let failed = |error: std::io::Error| format!("{directory}: {error}");
+    let failed = |errno: Errno| format!("{directory}: {}", errno.desc());
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut open = Dir::open(directory, flags, Mode::empty()).map_err(failed)?;
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    for entry in open.iter() {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_str().ok();
+        numbers.extend(name.and_then(|name| name.parse::<i32>().ok()));
     }
     numbers.sort_unstable();
     let mut list = Vec::new();
     for number in numbers {
-        // The directory's own descriptor is closed by now, and had close-on-exec set.
+        // The directory's own descriptor has close-on-exec set.
         match survives_exec(number) {
             Ok(true) => {}
             Ok(false) => continue,
-            Err(error) if error.errno == nix::errno::Errno::EBADF => continue,
+            Err(error) if error.errno == Errno::EBADF => continue,
             Err(error) => return Err(error.to_string()),
         }
-        let path = format!("{directory}/{number}");
-        let kind = stat(path.as_str()).map_err(|errno| format!("{path}: {}", errno.desc()))?;
-        let target = fs::read_link(&path).map_err(|error| format!("{path}: {error}"))?;
+        let name = number.to_string();
+        let failed = |errno: Errno| format!("{directory}/{number}: {}", errno.desc());
+        let kind = fstatat(&open, name.as_str(), AtFlags::empty()).map_err(failed)?;
+        let target = readlinkat(&open, name.as_str()).map_err(failed)?;
         list.push(DescriptorFact {
             number,
             kind: Meta::of(&kind).kind(),
@@ -51,6 +56,7 @@ fn list() -> Result<Vec<DescriptorFact>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::fd::AsRawFd;
 
     use gabion_baseline::facts::FileKind;

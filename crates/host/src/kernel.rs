@@ -1,6 +1,7 @@
 //! The running kernel.
 
 use gabion_baseline::facts::{Fact, KernelFact};
+use nix::sys::utsname::uname;
 
 use crate::namespaces::in_initial_user_namespace;
 use crate::text::{read, read_if_there};
@@ -19,9 +20,10 @@ fn ask() -> Result<KernelFact, String> {
             .parse()
             .map_err(|_| format!("{path} is {text:?}, which is not a number"))
     };
-    let release = "/proc/sys/kernel/osrelease";
-    let text = read(release, 256).map_err(|error| format!("{release}: {error}"))?;
-    let version = version(&text).ok_or_else(|| format!("{release} is {text:?}, which is no version"))?;
+    let kernel = uname().map_err(|errno| format!("uname: {}", errno.desc()))?;
+    let release = kernel.release().to_string_lossy();
+    let version = version(&release)
+        .ok_or_else(|| format!("uname says the release {release:?}, which is no version"))?;
     let last = "/proc/sys/kernel/cap_last_cap";
     let text = read(last, 256).map_err(|error| format!("{last}: {error}"))?;
     let last_capability = number(last, &text)?;

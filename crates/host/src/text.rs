@@ -9,7 +9,8 @@ use std::io::{self, Read};
 /// # Errors
 /// As open(2) and read(2); `InvalidData` if it is longer than `limit`, or not UTF-8.
 pub(crate) fn read(path: &str, limit: usize) -> io::Result<String> {
-    let mut bytes = Vec::with_capacity(256);
+    // All that is read for each start fits, but for AppArmor's list.
+    let mut bytes = Vec::with_capacity(1024);
     read_from(File::open(path)?, limit, &mut bytes)?;
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
