@@ -11,6 +11,8 @@
 //! [`ENTRIES`] is the data, to be read and reviewed. docs/seccomp.md has a row for each, and a test holds the two
 //! together.
 
+use std::iter;
+
 use serde_json::{Value, json};
 
 use crate::abi::Abi;
@@ -600,7 +602,7 @@ impl Part {
         let first = self
             .calls
             .iter()
-            .filter_map(|name| self.kinds(name, Abi::NATIVE).into_iter().next());
+            .filter_map(|name| self.kinds(name, Abi::NATIVE).next());
         first.into_iter().all(|(kind, _)| {
             run(program, &kind.example()).is_ok_and(|run| {
                 !matches!(
@@ -612,12 +614,12 @@ impl Part {
     }
 
     /// The kinds of calls that it is about, with their arguments in words.
-    fn kinds(&self, name: &str, abi: Abi) -> Vec<(Kind, String)> {
+    fn kinds(&self, name: &str, abi: Abi) -> Box<dyn Iterator<Item = (Kind, String)>> {
         let Resolved::Number(nr) = resolve(name, abi) else {
-            return Vec::new();
+            return Box::new(iter::empty());
         };
         let arch = abi.audit_architecture();
-        let kind = |known: &[(usize, Word)]| {
+        let kind = move |known: &[(usize, Word)]| {
             let mut args = [Word::ANY; 6];
             for (index, word) in known {
                 args[*index] = *word;
@@ -625,49 +627,42 @@ impl Part {
             Kind { nr, arch, args }
         };
         match self.only {
-            Only::All => vec![(kind(&[]), String::new())],
-            Only::First(values) => values
-                .iter()
-                .map(|value| (kind(&[(0, Word::exactly(*value))]), format!("({value})")))
-                .collect(),
-            Only::FirstAndThird(first, thirds) => thirds
-                .iter()
-                .map(|third| {
-                    let known = [(0, Word::exactly(first)), (2, Word::exactly(*third))];
-                    (kind(&known), format!("({first}, _, {third})"))
-                })
-                .collect(),
-            Only::Second(mask, values) => values
-                .iter()
-                .map(|value| {
-                    (
-                        kind(&[(
-                            1,
-                            Word {
-                                known: mask,
-                                value: *value,
-                            },
-                        )]),
-                        format!("(_, {value:#x})"),
-                    )
-                })
-                .collect(),
-            Only::Bits(mask) => (0..32)
-                .map(|bit| 1_u32 << bit)
-                .filter(|bit| mask & bit != 0)
-                .map(|bit| (kind(&[(0, Word::with_bits(bit))]), format!("({bit:#x})")))
-                .collect(),
+            Only::All => Box::new(iter::once((kind(&[]), String::new()))),
+            Only::First(values) => Box::new(
+                values
+                    .iter()
+                    .map(move |value| (kind(&[(0, Word::exactly(*value))]), format!("({value})"))),
+            ),
+            Only::FirstAndThird(first, thirds) => Box::new(thirds.iter().map(move |third| {
+                let known = [(0, Word::exactly(first)), (2, Word::exactly(*third))];
+                (kind(&known), format!("({first}, _, {third})"))
+            })),
+            Only::Second(mask, values) => Box::new(values.iter().map(move |value| {
+                let word = Word {
+                    known: mask,
+                    value: *value,
+                };
+                (kind(&[(1, word)]), format!("(_, {value:#x})"))
+            })),
+            Only::Bits(mask) => Box::new(
+                (0..32)
+                    .map(|bit| 1_u32 << bit)
+                    .filter(move |bit| mask & bit != 0)
+                    .map(move |bit| (kind(&[(0, Word::with_bits(bit))]), format!("({bit:#x})"))),
+            ),
             // What is none of some values has no fixed bits; these are what the entry exists for. The sign is known
             // to be off, which keeps the question "which?", all bits set, apart.
-            Only::FirstNot(_) => [0x004_0000, 0x010_0000, 0x020_0000, 0x040_0000_u32]
-                .map(|bit| {
-                    let word = Word {
-                        known: bit | 0x8000_0000,
-                        value: bit,
-                    };
-                    (kind(&[(0, word)]), format!("({bit:#x})"))
-                })
-                .to_vec(),
+            Only::FirstNot(_) => Box::new(
+                [0x004_0000, 0x010_0000, 0x020_0000, 0x040_0000_u32]
+                    .into_iter()
+                    .map(move |bit| {
+                        let word = Word {
+                            known: bit | 0x8000_0000,
+                            value: bit,
+                        };
+                        (kind(&[(0, word)]), format!("({bit:#x})"))
+                    }),
+            ),
         }
     }
 
