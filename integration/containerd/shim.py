@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from harness.checks import Failed, contains, equal, in_terminal, run, succeed, until
+from harness.host import CGROUPS, SYSTEMD
 from images import busybox
 
 CHECKS = []
@@ -405,13 +406,18 @@ def a_shim_that_is_killed_while_containerd_is_away(ctr):
     ctr.nothing_left()
 
 
-def configured(ctr, text, mode=0o644):
-    """Runs a container with a file of options for the shim."""
+def options_of(ctr, text, mode=0o644):
+    """The words by which ctr hands the shim a file of options."""
     path = ctr.host.path("options.toml")
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(path, mode)
-    return ctr.run("true", options=["--runtime-config-path", path])
+    return ["--runtime-config-path", path]
+
+
+def configured(ctr, text, mode=0o644):
+    """Runs a container with a file of options for the shim."""
+    return ctr.run("true", options=options_of(ctr, text, mode))
 
 
 @check
@@ -425,6 +431,69 @@ def options_choose_profile_policy_and_root(ctr):
         contains(output.err, "profile restricted")
     equal(configured(ctr, 'Root = "/run/elsewhere"\n').status, 0, "exit status with another root")
     equal(os.listdir("/run/elsewhere"), ["gabion-ctr"], "what is in the other root")
+    name = ctr.detach("sleep", "1000", options=options_of(ctr, 'Root = "/run/elsewhere"\n'))
+    # What comes later finds it there too: the options are the container's.
+    output = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", "e1", name, "echo", "in")
+    there = (os.path.exists(f"/run/elsewhere/gabion-ctr/{name}"), os.path.exists(f"/run/containerd/gabion/gabion-ctr/{name}"))
+    ctr.remove_killed(name)
+    equal((output.status, output.out, there), (0, "in\n", (True, False)), f"{output}; status, out, in the other root, in the usual")
+
+
+@check
+def options_choose_who_makes_cgroups(ctr):
+    name = ctr.name()
+    slice_name = ctr.host.cgroup_parent if SYSTEMD else "system.slice"
+    options = [*options_of(ctr, "SystemdCgroup = true\n"), "--cgroup", f"{slice_name}:ctr:{name}"]
+    script = "cat /proc/1/cgroup; sleep 1000"
+    if not os.path.isdir("/run/systemd/system"):
+        # Without systemd nobody can, and it says so: the option has arrived.
+        output = ctr.run("sh", "-c", script, options=options, name=name)
+        equal(output.status, 1, f"{output}; exit status")
+        contains(output.err, "systemd")
+        return ctr.nothing_left()
+    succeed(*ctr.words("sh", "-c", script, options=["-d", *options], name=name))
+    init = init_of(ctr, name)
+    scope = succeed("systemctl", "show", "--value", "-p", "ActiveState", f"ctr-{name}.scope")
+    inside = read(f"/proc/{init}/cgroup")
+    ctr.remove_killed(name)
+    equal(scope, "active", "state of the scope")
+    contains(inside, f"/ctr-{name}.scope")
+    equal(succeed("systemctl", "show", "--value", "-p", "LoadState", f"ctr-{name}.scope"), "not-found", "the scope afterwards")
+    ctr.nothing_left()
+
+
+@check
+def options_choose_the_program_and_who_owns_streams(ctr):
+    calls = ctr.host.path("calls")
+    program = script(ctr, "another", f'echo "$@" >>{calls}\nexec {ctr.runtime.path} "$@"\n')
+    text = f'BinaryName = "{program}"\nIoUid = 1000\nIoGid = 1001\nNoPivotRoot = false\n'
+    output = ctr.run("stat", "-L", "-c", "%F %u %g", "/proc/self/fd/1", "/proc/self/fd/2", options=options_of(ctr, text))
+    # The runtime gives them to the container's user then, as runc does; the group stays.
+    equal((output.status, output.out), (0, "fifo 0 1001\n" * 2), f"{output}; status, kind and owners of the streams")
+    called = [command for command in ["create", "start", "delete"]
+              if any(command in line.split() for line in read(calls).splitlines())]
+    equal(called, ["create", "start", "delete"], "calls of the program")
+    # Not beside the shim, nor anywhere: that is said, and nothing is left.
+    output = configured(ctr, 'BinaryName = "/no/such/runtime"\n')
+    equal(output.status, 1, "exit status")
+    contains(output.err, 'cannot start the runtime "/no/such/runtime"')
+    ctr.nothing_left()
+
+
+@check
+def options_choose_the_shims_cgroup(ctr):
+    name = ctr.detach("sleep", "1000", options=options_of(ctr, 'ShimCgroup = "/gabion-shims"\n'))
+    places, inside = read(f"/proc/{shim_of(name)}/cgroup").splitlines(), read(f"/proc/{init_of(ctr, name)}/cgroup")
+    ctr.remove_killed(name)
+    ctr.nothing_left()
+    # Nobody removes what the site names; here it is the check's.
+    for top in [CGROUPS, *(os.path.join(CGROUPS, entry) for entry in os.listdir(CGROUPS))]:
+        if os.path.isdir(os.path.join(top, "gabion-shims")):
+            os.rmdir(os.path.join(top, "gabion-shims"))
+    contains("\n".join(places) + "\n", ":/gabion-shims\n")
+    # Where there is no controller, nobody makes a cgroup for the container.
+    with_memory = [line for line in inside.splitlines() if ":memory:" in line or line == inside.strip()]
+    equal([("gabion-shims" in line) for line in with_memory], [False], f"{inside!r}; the container is in the shim's cgroup")
 
 
 @check

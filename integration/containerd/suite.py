@@ -9,6 +9,7 @@ then those of shim.py; without it, containerd's shim for runc calls the runtime 
 """
 
 import concurrent.futures
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
-from harness.host import SYSTEMD, Host, cgroup_value, enter
+from harness.host import CGROUPS, SYSTEMD, Host, cgroup_value, enter
 from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -57,6 +58,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
             os.symlink(self.shim, self.host.path("bin", "containerd-shim-gabion-v2"))
             os.symlink(self.shim, self.host.path("bin", "containerd-shim-gabion-restricted-v2"))
             os.environ["PATH"] = f"{self.host.path('bin')}:{os.environ['PATH']}"
+            with open(self.host.path("systemd.toml"), "w", encoding="utf-8") as file:
+                file.write("SystemdCgroup = true\n")
         self.start_daemon()
         image = self.host.path("image.tar")
         with open(image, "wb") as file:
@@ -80,14 +83,16 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
     def words(self, *arguments, options=(), name=None, runtime=None):
         """The words of `ctr run` for a command in the image."""
         name = name or self.name()
-        options = [*options, *self.cgroups(name)]
+        if "--runtime-config-path" not in options:
+            options = [*options, *self.cgroups(name)]
         return ["ctr", "-n", NAMESPACE, "run", *self.choice(runtime), *options, busybox.NAME, name, *arguments]
 
     def cgroups(self, name):
-        """The words by which systemd makes the cgroup, if it is to. gabion's own shim has them in its options."""
-        if not SYSTEMD or self.shim:
+        """The words by which systemd makes the cgroup, if it is to. gabion's own shim is told in its options."""
+        if not SYSTEMD:
             return []
-        return ["--runc-systemd-cgroup", "--cgroup", f"{self.host.parent_option}:ctr:{name}"]
+        how = ["--runtime-config-path", self.host.path("systemd.toml")] if self.shim else ["--runc-systemd-cgroup"]
+        return [*how, "--cgroup", f"{self.host.parent_option}:ctr:{name}"]
 
     def choice(self, runtime=None):
         """The words that choose the runtime: a program for runc's shim, or the name of our own."""
@@ -279,11 +284,28 @@ def memory_and_cpu_limits_are_in_the_cgroup(ctr):
 
 @suite.check
 def metrics_come_from_the_cgroup(ctr):
-    name = ctr.detach("sleep", "1000")
-    metrics = ctr.ctr("task", "metrics", name)
+    # Work that all of them show: processor time, memory, a second process.
+    script = "dd if=/dev/zero of=/dev/shm/x bs=1M count=8 2>/dev/null; sleep 1000 & touch /done; wait"
+    name = ctr.detach("sh", "-c", script, options=["--memory-limit", "67108864"])
+    ctr.runtime.needs("exec")
+    words = ["ctr", "-n", NAMESPACE, "task", "exec", "--exec-id", "done", name, "sh", "-c", "until [ -e /done ]; do sleep 0.1; done"]
+    succeed(*words)
+    path = ctr.host.group(name, "ctr", bare=True)
+    table = ctr.ctr("task", "metrics", name)
+    found = dict(line.split()[:2] for line in table.splitlines() if line.startswith(("pids.", "memory.", "cpu")))
+    metrics = json.loads(ctr.ctr("task", "metrics", "--format", "json", name))
+    unified = os.path.exists(f"{CGROUPS}/cgroup.controllers")
+    memory = metrics["memory"] if unified else metrics["memory"]["usage"]
+    limit, usage = (memory["usage_limit"], memory["usage"]) if unified else (memory["limit"], memory["usage"])
+    now = int(cgroup_value("memory", path, "memory.usage_in_bytes", "memory.current"))
+    spent = metrics["cpu"]["usage_usec"] * 1000 if unified else metrics["cpu"]["usage"]["total"]
     ctr.remove_killed(name)
-    contains(metrics, name)
-    contains(metrics, "pids.current")
+    contains(table, name)
+    equal((found["pids.current"], metrics["pids"]["current"], limit), ("2", 2, 67108864), f"{found}; processes, limit")
+    if not (8 << 20 <= usage <= limit and abs(usage - now) < 1 << 20):
+        raise Failed(f"{usage} bytes of memory are told of, and the cgroup has {now}")
+    if not 0 < spent < 60 * 10**9:
+        raise Failed(f"{spent} ns of processor time are told of")
 
 
 @suite.check
@@ -406,6 +428,18 @@ def the_links_name_chooses_the_profile(ctr):
     contains(output.err, f"gabion refused {name}: ")
     contains(output.err, "profile restricted")
     contains(output.err, "PRV-02")
+
+
+@suite.check
+def runcs_options_choose_the_state_directory(ctr):
+    if ctr.shim:
+        raise Skip("ctr gives runc's options to runc's shim alone; shim.py has those of gabion's")
+    name = ctr.detach("sleep", "1000", options=["--runc-root", "/run/elsewhere"])
+    there, here = os.listdir("/run/elsewhere/" + NAMESPACE), f"/run/containerd/runc/{NAMESPACE}/{name}"
+    inside = os.path.exists(here)
+    ctr.remove_killed(name)
+    equal((name in there, inside), (True, False), f"{there}; there, and in the usual place")
+    equal([left for left in os.listdir("/run/elsewhere/" + NAMESPACE) if not left.startswith((".", "~"))], [], "left")
 
 
 @suite.check

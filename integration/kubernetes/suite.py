@@ -10,6 +10,7 @@ RuntimeClasses name; the client is in client/. The network is CNI's bridge, in a
 
 import base64
 import concurrent.futures
+import itertools
 import json
 import os
 import re
@@ -21,13 +22,14 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, run, succeed, until
+from harness.checks import SECONDS, Failed, Runtime, Skip, Suite, contains, equal, run, succeed, until
 from harness.host import Host, cgroup_value, enter
 from images import busybox, pause
 from streams import Streams
 
 SOCKET = "/run/containerd/containerd.sock"
 LEDGER = "/var/log/gabion/decisions.jsonl"
+ELSEWHERE = "/run/elsewhere"
 CGROUP = "gabion-cri"
 PLUGINS = "/usr/lib/cni"
 POD, CONTAINER, NODE, TARGET = "POD", "CONTAINER", "NODE", "TARGET"
@@ -56,9 +58,10 @@ class Cri:
     def __init__(self, runtime):
         self.runtime = runtime
         self.host = Host(CGROUP)
-        self.count = 0
+        self.numbers = itertools.count(1)
         self.shim = os.environ.get("SHIM") or None
         self.client = os.environ.get("CRI") or sys.exit("CRI names the client; it is not set")
+        self.patience = SECONDS
         self.daemon = None
 
     def start(self):
@@ -114,7 +117,29 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
                 text += (f'[{table}]\n  runtime_type = "io.containerd.runc.v2"\n[{table}.options]\n'
                          f'  BinaryName = "{self.host.path("bin", kind)}"\n')
         os.environ["PATH"] = f"{self.host.path('bin')}:{os.environ['PATH']}"
+        return text + self.optioned(cri)
+
+    def optioned(self, cri):
+        """Handlers with options: a state directory elsewhere, and for gabion's shim a profile. It reads a file, and from
+        containerd 1.7 the table itself."""
+        table = f"{cri}.containerd.runtimes"
+        if not self.shim:
+            return (f'[{table}.optioned]\n  runtime_type = "io.containerd.runc.v2"\n[{table}.optioned.options]\n'
+                    f'  BinaryName = "{self.host.path("bin", "gabion-restricted")}"\n  Root = "{ELSEWHERE}"\n')
+        options = f'Profile = "restricted"\nRoot = "{ELSEWHERE}"\n'
+        with open(self.host.path("options.toml"), "w", encoding="utf-8") as file:
+            file.write(options)
+        text = (f'[{table}.optioned]\n  runtime_type = "io.containerd.gabion.v2"\n[{table}.optioned.options]\n'
+                f'  ConfigPath = "{self.host.path("options.toml")}"\n')
+        if self.version() >= (1, 7):
+            text += (f'[{table}.inline]\n  runtime_type = "io.containerd.gabion.v2"\n[{table}.inline.options]\n'
+                     + options)
         return text
+
+    @staticmethod
+    def version():
+        """containerd's."""
+        return tuple(map(int, re.search(r"(\d+)\.(\d+)\.", succeed("containerd", "--version").split()[2]).groups()))
 
     def start_daemon(self):
         """Starts containerd, the first time or again."""
@@ -130,15 +155,14 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
     def call(self, method, **request):
         """One call of the CRI."""
-        output = run(self.client, SOCKET, method, stdin=json.dumps(request))
+        output = run(self.client, SOCKET, method, stdin=json.dumps(request), timeout=self.patience)
         if output.status != 0:
             raise Refused(output.err.strip())
         return json.loads(output.out)
 
     def name(self):
-        """A new name."""
-        self.count += 1
-        return f"k{self.count}"
+        """A new name; checks ask for some in threads."""
+        return f"k{next(self.numbers)}"
 
     def run_pod(self, handler="plain", namespaces=None, security=None, linux=None, **more):
         """Makes a pod; a `Pod`."""
@@ -218,7 +242,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
         """Waits for shims to end, and fails if anything stays."""
         equal(self.call("ListPodSandbox")["items"] + self.call("ListContainers")["containers"], [], "pods, containers")
         until(lambda: not self.host.processes(), "the end of the shims")
-        self.host.expect_nothing_left(["/run/containerd/runc/k8s.io", "/run/containerd/gabion/k8s.io"],
+        self.host.expect_nothing_left(["/run/containerd/runc/k8s.io", "/run/containerd/gabion/k8s.io",
+                                       f"{ELSEWHERE}/k8s.io"],
                                       ["/run/containerd/io.containerd.runtime.v2.task/k8s.io",
                                        "/run/containerd/io.containerd.grpc.v1.cri"])
         equal(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [], [], "network namespaces")
@@ -740,6 +765,24 @@ def a_restricted_pod_runs(cri):
         cri.call("UpdateContainerResources", container_id=sidecar,
                  linux={"memory_limit_in_bytes": 96 << 20, "cpu_period": 100000, "cpu_quota": 60000})
     cri.nothing_left()
+
+
+@suite.check
+def a_handlers_options_reach_the_runtime(cri):
+    for handler in ["optioned", "inline"] if cri.shim and cri.version() >= (1, 7) else ["optioned"]:
+        with cri.run_pod(handler, security={"run_as_user": {"value": 1000}}) as pod:
+            container = pod.run("sleep", "1000", security=RESTRICTED, resources=LIMITS)
+            for name in [pod.id, container]:
+                usual = [place for place in ["runc", "gabion"] if os.path.exists(f"/run/containerd/{place}/k8s.io/{name}")]
+                equal((os.path.exists(f"{ELSEWHERE}/k8s.io/{name}"), usual), (True, []), f"{handler}: state there, in the usual")
+            equal(cri.exec(container, "id", "-u"), ("1000\n", "", 0), "a probe, which finds it there")
+            if cri.runtime.is_gabion:
+                try:
+                    pod.run("true")
+                    raise Failed(f"{handler}: what restricted does not allow was not refused")
+                except Refused as error:
+                    contains(str(error), "profile restricted")
+        cri.nothing_left()
 
 
 def attempt(cri, handler="plain", pod_options=None, **options):
