@@ -3,17 +3,22 @@
 import concurrent.futures
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import time
 
-from harness.checks import Failed, contains, equal, in_terminal, run, succeed, until
-from harness.host import CGROUPS, SYSTEMD
+from harness.checks import Failed, Skip, contains, equal, in_terminal, run, succeed, until
+from harness.host import CGROUPS, SYSTEMD, cgroup_value
+from harness.site import decisions, policy
 from images import busybox
 
 CHECKS = []
+KEY = "/var/lib/gabion/checkpoint.key"
+# Of the options of a checkpoint: that it is the container's end.
+EXIT = b"\x08\x01"
 BUNDLES = "/run/containerd/io.containerd.runtime.v2.task/gabion-ctr"
 
 
@@ -504,6 +509,149 @@ def options_that_are_wrong_are_named(ctr):
     output = configured(ctr, 'Profile = "privileged"\n', mode=0o666)
     equal(output.status, 1, "exit status")
     contains(output.err, "it has to belong to root and be writable by nobody else")
+    ctr.nothing_left()
+
+
+def needs_checkpoints():
+    if not os.path.exists(f"{CGROUPS}/cgroup.controllers"):
+        raise Skip("checkpoints take cgroup version 2 alone")
+    if not shutil.which("criu"):
+        raise Skip("there is no criu on this host")
+
+
+# What is in its memory alone, with a number that grows: in a file of the container's own, and on its output.
+COUNTING = ("id=$(cat /proc/sys/kernel/random/uuid); n=0; "
+            "while :; do n=$((n+1)); echo $id $n >/new; mv /new /count; echo $id $n; sleep 0.3; done")
+
+
+def counted(ctr, name):
+    """How far a container has counted, as it says in its own file system: its identity and the number."""
+    output = run("ctr", "-n", "gabion-ctr", "task", "exec", "--exec-id", f"count{time.monotonic_ns()}", name, "cat", "/count")
+    identity, number = output.out.split() or ("", "0")
+    return identity, int(number)
+
+
+def detached_counter(ctr):
+    name = ctr.detach("sh", "-c", COUNTING, options=["--memory-limit", "67108864"])
+    until(lambda: counted(ctr, name)[1] > 1, "a first number", 60)
+    return name
+
+
+def restore(name, image):
+    """Makes a container of an image that has a checkpoint, and starts it; ctr does not stay."""
+    return run("ctr", "-n", "gabion-ctr", "container", "restore", "--rw", "--live", name, image)
+
+
+@check
+def a_container_is_checkpointed_and_restored(ctr):
+    needs_checkpoints()
+    events = Events(ctr)
+    try:
+        name = detached_counter(ctr)
+        ctr.ctr("container", "checkpoint", "--rw", "--image", "--task", name, "first")
+        # It runs on, and then comes to its end.
+        equal(ctr.status(name), "RUNNING", "status after the checkpoint")
+        identity, before = counted(ctr, name)
+        until(lambda: counted(ctr, name)[1] > before, "the next number", 60)
+        ctr.remove_killed(name)
+        ctr.nothing_left()
+        output = restore(name, "first")
+        equal(output.status, 0, f"{output}; exit status")
+        equal(ctr.status(name), "RUNNING", "status after the restore")
+        init = init_of(ctr, name)
+        # Its memory, its file system and its streams are there again.
+        with subprocess.Popen(["ctr", "-n", "gabion-ctr", "task", "attach", name], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, text=True) as attached:
+            lines = [attached.stdout.readline().split() for _ in range(3)]
+            in_file = counted(ctr, name)
+            limit = cgroup_value("memory", ctr.host.group(name, "ctr", bare=True), "memory.limit_in_bytes", "memory.max")
+            metrics = ctr.ctr("task", "metrics", name)
+            ctr.ctr("task", "pause", name)
+            paused = ctr.status(name)
+            ctr.ctr("task", "resume", name)
+            ctr.ctr("task", "kill", "-s", "SIGKILL", name)
+            attached.communicate(timeout=60)
+        run("ctr", "-n", "gabion-ctr", "task", "rm", name)
+        until(lambda: [topic for topic, _ in events.topics(name)].count("/tasks/delete") == 2, "the last event")
+        found = events.topics(name)
+    finally:
+        events.end()
+    ctr.ctr("container", "rm", name)
+    ctr.ctr("image", "rm", "first")
+    numbers = [int(line[1]) for line in lines]
+    equal({line[0] for line in lines}, {identity}, "identity in its output")
+    equal(numbers, list(range(numbers[0], numbers[0] + 3)), "numbers")
+    equal((in_file[0], in_file[1] >= numbers[-1], limit), (identity, True, "67108864"), f"{in_file}; identity, number, limit")
+    contains(metrics, "pids.current")
+    equal(paused, "PAUSED", "status when paused")
+    topics = [topic for topic, _ in found]
+    contains(topics, "/tasks/checkpointed")
+    again = [(topic, fields) for topic, fields in found[topics.index("/tasks/delete") + 1:]
+             if topic in ("/tasks/create", "/tasks/start", "/tasks/delete") or fields.get("id") == name]
+    equal([topic for topic, _ in again], ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], "its second life")
+    equal([fields.get("pid", 0) for _, fields in again], [0, init, init, init], "process ids in the events")
+    equal(again[2][1]["exit_status"], 137, "exit status in the event")
+    contains(again[0][1], "checkpoint")
+    ctr.nothing_left()
+
+
+def checkpointed(name, path, *options):
+    """Asks the shim for a checkpoint with options, which ctr sends to runc's alone."""
+    kind = "containerd.runc.v1.CheckpointOptions"
+    with Direct(name) as shim:
+        shim.call("Checkpoint", (1, name), (2, path), (3, message((1, kind), (2, b"".join(options)))))
+
+
+@check
+def a_checkpoint_can_end_a_container(ctr):
+    needs_checkpoints()
+    name = detached_counter(ctr)
+    bundle, images = os.path.join(BUNDLES, name), ctr.host.path("images")
+    # A path beside that of the call: containerd before 1.7 would make an image of nothing.
+    try:
+        checkpointed(name, images, message((8, ctr.host.path("elsewhere"))))
+        raise Failed("a second path was taken")
+    except Failed as failed:
+        contains(str(failed), "a path for images is not supported by this containerd")
+    equal(ctr.status(name), "RUNNING", "status")
+    checkpointed(name, images, EXIT)
+    until(lambda: ctr.status(name) == "STOPPED", f"the end of {name}", 60)
+    equal([os.path.exists(os.path.join(images, file)) for file in ["inventory.img", "gabion.list", "dump.log"]],
+          [True, True, False], "images, their list, CRIU's log beside them")
+    left = [entry for entry in os.listdir(bundle) if entry.startswith(("criu", "dump"))]
+    ctr.ctr("task", "rm", name)
+    ctr.ctr("container", "rm", name)
+    equal(left, [], "what the checkpoint left in the bundle")
+    ctr.nothing_left()
+
+
+@check
+def a_foreign_checkpoint_is_not_restored_where_that_is_denied(ctr):
+    needs_checkpoints()
+    name = detached_counter(ctr)
+    ctr.ctr("container", "checkpoint", "--rw", "--image", "--task", name, "foreign")
+    ctr.remove_killed(name)
+    # As on another host: the key that the list of images was signed with is not here.
+    os.rename(KEY, KEY + ".kept")
+    try:
+        with policy('[rules]\n"OPS-03" = "deny"\n'):
+            output = restore(name, "foreign")
+            equal(output.status, 1, f"{output}; exit status")
+            contains(output.err, f"OCI runtime restore failed: gabion refused {name}: ")
+            contains(output.err, "OPS-03")
+            equal((ctr.status(name), decisions(name)[-1]["verdict"]), ("CREATED", "refused"), "status, last verdict")
+            ctr.ctr("task", "rm", "--force", name)
+            ctr.ctr("container", "rm", name)
+            ctr.nothing_left()
+        # And where it is not denied, it is recorded.
+        output = restore(name, "foreign")
+        equal((output.status, ctr.status(name)), (0, "RUNNING"), f"{output}; exit status, status")
+        admitted = [line for line in decisions(name) if line["verdict"] == "admitted"][-1]
+        contains([finding["rule"] for finding in admitted["findings"]], "OPS-03:foreign")
+        ctr.remove_killed(name)
+    finally:
+        os.rename(KEY + ".kept", KEY)
+    ctr.ctr("image", "rm", "foreign")
     ctr.nothing_left()
 
 

@@ -60,6 +60,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
             os.environ["PATH"] = f"{self.host.path('bin')}:{os.environ['PATH']}"
             with open(self.host.path("systemd.toml"), "w", encoding="utf-8") as file:
                 file.write("SystemdCgroup = true\n")
+            # Where containerd unpacks checkpoints, and leaves them.
+            os.environ["XDG_RUNTIME_DIR"] = self.host.directory
         self.start_daemon()
         image = self.host.path("image.tar")
         with open(image, "wb") as file:

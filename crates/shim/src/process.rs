@@ -111,6 +111,10 @@ pub(crate) struct Container {
     pub(crate) paused: bool,
     /// The kernel ends its processes with the first one: it has a pid namespace of its own.
     pub(crate) ends_together: bool,
+    /// The images of a checkpoint that `Start` restores it from; there is nothing of it before.
+    pub(crate) images: Option<PathBuf>,
+    /// gabion has deleted it already: its checkpoint was its end.
+    pub(crate) checkpointed: bool,
     pub(crate) watch: Option<u64>,
 }
 

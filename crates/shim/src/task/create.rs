@@ -6,7 +6,7 @@ use containerd_shim_protos::api;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 
-use super::{Outcome, check_id, config, failed, words};
+use super::{Outcome, check_id, config, failed, now, words};
 use crate::cgroup::Cgroup;
 use crate::options::Options;
 use crate::process::{Container, Key, Process};
@@ -14,7 +14,7 @@ use crate::rootfs;
 use crate::runtime::{self, Console};
 use crate::shim::{Reply, SOCKETS, Shim};
 use crate::stdio::{self, Opened, Streams, Whose};
-use crate::wire::{Code, Fault, encode};
+use crate::wire::{Answer, Code, Fault, encode};
 
 impl Shim {
     pub(super) fn create(&mut self, reply: Reply, request: api::CreateTaskRequest) -> Outcome {
@@ -23,12 +23,6 @@ impl Shim {
             return Err(Fault::new(
                 Code::ALREADY_EXISTS,
                 format!("container {:?} exists: already exists", request.id),
-            ));
-        }
-        if !request.checkpoint.is_empty() {
-            return Err(Fault::new(
-                Code::UNIMPLEMENTED,
-                "a container cannot be made from a checkpoint through this shim",
             ));
         }
         let bundle = PathBuf::from(&request.bundle);
@@ -43,6 +37,25 @@ impl Shim {
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         };
+        let images = (!request.checkpoint.is_empty()).then(|| PathBuf::from(&request.checkpoint));
+        let container = Container {
+            id: request.id.clone(),
+            ends_together: has_own_processes(&bundle),
+            bundle: bundle.clone(),
+            options: options.clone(),
+            init: Process::new(streams.clone()),
+            execs: std::collections::BTreeMap::new(),
+            cgroup: None,
+            paused: false,
+            watch: None,
+            images,
+            checkpointed: false,
+        };
+        if container.images.is_some() {
+            // CRIU makes and starts a container at once, so there is nothing to call before `Start`.
+            self.containers.insert(request.id.clone(), container);
+            return now(self.tell_created(&request, 0));
+        }
         let key = Key::new(&request.id, "");
         let pid_file = bundle.join("init.pid");
         let prepared = self.prepare(&key, &streams, options.io_owner);
@@ -60,41 +73,16 @@ impl Shim {
             }
             line.push((&request.id).into());
             let Opened { child, pumps, input } = opened;
-            let container = Container {
-                id: request.id.clone(),
-                ends_together: has_own_processes(&bundle),
-                bundle: bundle.clone(),
-                options: options.clone(),
-                init: Process::new(streams.clone()),
-                execs: std::collections::BTreeMap::new(),
-                cgroup: None,
-                paused: false,
-                watch: None,
-            };
-            let (key, rootfs) = (key.clone(), request.rootfs.clone());
             self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
                 let bundle = container.bundle.clone();
-                let outcome = outcome
-                    .map_err(failed("create"))
-                    .and_then(|()| shim.created(container, pumps, input, console, &pid_file));
+                let outcome = outcome.map_err(failed("create")).and_then(|()| {
+                    shim.containers.insert(key.container.clone(), container);
+                    shim.begun(&key, pumps, input, console, &pid_file)
+                });
                 match outcome {
                     Ok(pid) => {
-                        let mut told = event::TaskCreate::new();
-                        told.container_id = key.container.clone();
-                        told.bundle = bundle.to_string_lossy().into_owned();
-                        told.rootfs = rootfs;
-                        told.io = MessageField::some(event::TaskIO {
-                            stdin: streams.stdin,
-                            stdout: streams.stdout,
-                            stderr: streams.stderr,
-                            terminal: streams.terminal,
-                            ..event::TaskIO::default()
-                        });
-                        told.pid = pid;
-                        shim.event("/tasks/create", "TaskCreate", &told);
-                        let mut answer = api::CreateTaskResponse::new();
-                        answer.pid = pid;
-                        shim.answer(reply, encode(&answer));
+                        let answer = shim.tell_created(&request, pid);
+                        shim.answer(reply, answer);
                     }
                     Err(fault) => shim.uncreate(reply, &key.container, &bundle, fault),
                 }
@@ -105,6 +93,27 @@ impl Shim {
             return Err(fault);
         }
         Ok(None)
+    }
+
+    /// Tells of a container that is there; what the call is answered with. The process id is 0 if there is no process yet.
+    fn tell_created(&mut self, request: &api::CreateTaskRequest, pid: u32) -> Answer {
+        let mut told = event::TaskCreate::new();
+        told.container_id = request.id.clone();
+        told.bundle = request.bundle.clone();
+        told.rootfs = request.rootfs.clone();
+        told.io = MessageField::some(event::TaskIO {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+            ..event::TaskIO::default()
+        });
+        told.checkpoint = request.checkpoint.clone();
+        told.pid = pid;
+        self.event("/tasks/create", "TaskCreate", &told);
+        let mut answer = api::CreateTaskResponse::new();
+        answer.pid = pid;
+        encode(&answer)
     }
 
     /// Streams for a process that is about to be started, or the socket on which its terminal arrives.
@@ -133,26 +142,27 @@ impl Shim {
         Ok((opened, None))
     }
 
-    /// gabion has made the container.
-    pub(super) fn created(
+    /// gabion has made the container, or restored it: there is a first process.
+    pub(super) fn begun(
         &mut self,
-        mut container: Container,
+        key: &Key,
         pumps: Vec<stdio::Pump>,
         input: Option<std::os::fd::OwnedFd>,
         console: Option<Console>,
         pid_file: &Path,
     ) -> Result<u32, Fault> {
-        let key = Key::new(&container.id, "");
         let pid = runtime::read_pid(pid_file).map_err(Fault::unknown)?;
+        let cgroup = Cgroup::of(pid);
+        let watch = cgroup
+            .as_ref()
+            .and_then(Cgroup::watch)
+            .and_then(|watch| self.watch(watch, &key.container));
+        let container = self.container(&key.container)?;
         container.init.pid = pid;
-        container.cgroup = Cgroup::of(pid);
-        if let Some(watch) = container.cgroup.as_ref().and_then(Cgroup::watch) {
-            container.watch = self.watch(watch, &key.container);
-        }
-        self.containers.insert(key.container.clone(), container);
-        self.connect_streams(&key, pumps, input, console)?;
+        (container.cgroup, container.watch) = (cgroup, watch);
+        self.connect_streams(key, pumps, input, console)?;
         if let Some(exit) = self.stray(pid) {
-            self.exited(&key, exit);
+            self.exited(key, exit);
         }
         Ok(pid as u32)
     }

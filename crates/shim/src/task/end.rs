@@ -145,7 +145,8 @@ impl Shim {
         let stopped = process.phase == Phase::Stopped;
         let container = self.container(&key.container)?;
         let (options, bundle) = (container.options.clone(), container.bundle.clone());
-        let line = match stopped {
+        // Forced, it is no error if there is nothing to delete any more.
+        let line = match stopped && !container.checkpointed {
             true => words(&["delete", &key.container]),
             false => words(&["delete", "--force", &key.container]),
         };

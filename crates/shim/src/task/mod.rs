@@ -32,6 +32,9 @@ const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task
 /// How long the end waits for containerd to take the last events.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
+/// CRIU's directory for its log, in a bundle.
+const CRIU: &str = "criu-work";
+
 /// An answer now, or `None` for one that comes later.
 type Outcome = Result<Option<Vec<u8>>, Fault>;
 
@@ -228,6 +231,13 @@ impl Shim {
             Some(any) => parse::<oci::CheckpointOptions>(&any.value)?,
             None => oci::CheckpointOptions::new(),
         };
+        // Before 1.7, containerd minds it for runc's shim alone. Written there, nothing would be in the image that it makes.
+        if !options.image_path.is_empty() && options.image_path != request.path {
+            return Err(Fault::invalid(
+                "a path for images is not supported by this containerd, but for runc's shim; without one, it makes an \
+                 image of its own of them",
+            ));
+        }
         let mut line = words(&["checkpoint", "--image-path", &request.path]);
         for (on, flag) in [
             (!options.exit, "--leave-running"),
@@ -238,12 +248,27 @@ impl Shim {
         ] {
             line.extend(on.then(|| flag.into()));
         }
-        if !options.work_path.is_empty() {
-            line.extend(["--work-path".into(), options.work_path.into()]);
+        for kind in &options.empty_namespaces {
+            line.extend(["--empty-ns".into(), kind.into()]);
         }
-        line.push((&request.id).into());
+        if !options.cgroups_mode.is_empty() {
+            line.extend(["--manage-cgroups-mode".into(), options.cgroups_mode.into()]);
+        }
+        // Beside the images, CRIU's log would become a part of them. It is kept if it says why there are none.
+        let log = self.container(&request.id)?.bundle.join(CRIU);
+        let work = match options.work_path.is_empty() {
+            true => log.clone().into(),
+            false => options.work_path.into(),
+        };
+        line.extend(["--work-path".into(), work, (&request.id).into()]);
         let (path, stdin) = (request.path.clone(), std::process::Stdio::null());
+        let ends = options.exit;
         self.simple(reply, &request.id, &line, "checkpoint", stdin, move |shim, id| {
+            drop(std::fs::remove_dir_all(log));
+            if let Some(container) = shim.containers.get_mut(id) {
+                container.checkpointed = ends;
+                container.paused &= !ends;
+            }
             let mut told = event::TaskCheckpointed::new();
             (told.container_id, told.checkpoint) = (id.to_owned(), path);
             shim.event("/tasks/checkpointed", "TaskCheckpointed", &told);

@@ -1,6 +1,6 @@
 //! `Start` and `Exec`: the first process goes on, a further one is made.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use containerd_shim_protos::api;
@@ -8,7 +8,7 @@ use containerd_shim_protos::events::task as event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Outcome, check_id, done, failed, wait_answer, words};
+use super::{CRIU, Outcome, check_id, done, failed, wait_answer, words};
 use crate::cgroup::Cgroup;
 use crate::process::{Exit, Key, Phase, Process};
 use crate::runtime::{self, Console};
@@ -41,6 +41,9 @@ impl Shim {
 
     pub(super) fn start_init(&mut self, reply: Reply, key: &Key) -> Result<(), Fault> {
         let container = self.container(&key.container)?;
+        if let Some(images) = container.images.clone() {
+            return self.restore(reply, key, images);
+        }
         let (options, bundle) = (container.options.clone(), container.bundle.clone());
         let (line, key) = (words(&["start", &key.container]), key.clone());
         self.gabion(
@@ -53,6 +56,58 @@ impl Shim {
                 shim.started(reply, &key, outcome);
             },
         )
+    }
+
+    /// Starts a container that was created from a checkpoint: there is nothing of it before.
+    fn restore(&mut self, reply: Reply, key: &Key, images: PathBuf) -> Result<(), Fault> {
+        let container = self.container(&key.container)?;
+        let (options, bundle) = (container.options.clone(), container.bundle.clone());
+        let streams = container.init.streams.clone();
+        let (opened, console) = self.prepare(key, &streams, options.io_owner)?;
+        let pid_file = bundle.join("init.pid");
+        // Locks are kept, as ctr has them kept by a checkpoint; containerd has no words for what a restore is to keep.
+        let mut line = words(&["restore", "--detach", "--file-locks", "--bundle"]);
+        line.extend([
+            bundle.clone().into(),
+            "--image-path".into(),
+            images.into(),
+            "--work-path".into(),
+            bundle.join(CRIU).into(),
+            "--pid-file".into(),
+            pid_file.clone().into(),
+        ]);
+        line.extend(options.no_pivot.then(|| "--no-pivot".into()));
+        if let Some(console) = &console {
+            line.extend(["--console-socket".into(), console.path().into()]);
+        }
+        line.push((&key.container).into());
+        let Opened { child, pumps, input } = opened;
+        let key = key.clone();
+        self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
+            let outcome = outcome
+                .map_err(failed("restore"))
+                .and_then(|()| shim.restored(&key, pumps, input, console, &pid_file));
+            shim.started(reply, &key, outcome);
+        })
+    }
+
+    /// gabion has restored the container.
+    fn restored(
+        &mut self,
+        key: &Key,
+        pumps: Vec<stdio::Pump>,
+        input: Option<std::os::fd::OwnedFd>,
+        console: Option<Console>,
+        pid_file: &Path,
+    ) -> Result<(), Fault> {
+        let outcome = self.begun(key, pumps, input, console, pid_file);
+        let container = self.container(&key.container)?;
+        container.images = None;
+        if outcome.is_err() && container.init.pid != 0 {
+            // It runs, but without its streams. Its end is told as any other.
+            kill(Pid::from_raw(container.init.pid), Signal::SIGKILL).unwrap_or_default();
+        }
+        outcome.map(drop)
     }
 
     pub(super) fn start_exec(&mut self, reply: Reply, key: &Key) -> Result<(), Fault> {
