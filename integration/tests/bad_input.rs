@@ -37,7 +37,7 @@ fn assert_says(container: &Container<'_>, answer: &Answer, text: &str) {
     let told = if last.starts_with("gabion refused ") {
         format!("{last}\n")
     } else {
-        format!("gabion: {last}\n")
+        format!("gabion: error: {last}\n")
     };
     assert_eq!(answer.stderr, told);
     assert!(!container.ran());
@@ -327,7 +327,7 @@ fn an_id_that_exists() {
         assert_eq!(
             answer.stderr,
             format!(
-                "gabion: container with given ID already exists: {}\n",
+                "gabion: error: container with given ID already exists: {}\n",
                 container.id
             )
         );
@@ -346,7 +346,7 @@ fn an_id_that_does_not_exist() {
         let answer = site.gabion(&[arguments, &["nobody"]].concat());
         assert_eq!(
             (answer.status, answer.stderr.as_str()),
-            (1, "gabion: container does not exist: nobody\n")
+            (1, "gabion: error: container does not exist: nobody\n")
         );
     }
     site.gabion(&["delete", "--force", "nobody"]).ok();

@@ -496,6 +496,23 @@ fn an_ambient_capability_that_cannot_be_raised_is_named_in_the_log() {
     assert_eq!(sets, "CapAmb:\t0000000000000020\n");
 }
 
+/// Some callers tell an error by this word alone.
+#[test]
+fn an_error_says_that_it_is_one() {
+    let site = Site::new();
+    for (words, text) in [
+        (&["kill", "", "9"][..], "invalid container ID format"),
+        (&["kill", "nobody", "9"], "container does not exist"),
+        (&["delete", "nobody"], "container does not exist"),
+    ] {
+        let answer = site.gabion(words);
+        assert!(
+            answer.status == 1 && answer.stderr.starts_with(&format!("gabion: error: {text}")),
+            "{answer:?}"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_executed_is_said_as_ever() {
     let site = Site::new();

@@ -49,7 +49,7 @@ fn assert_mismatch(container: &Container<'_>, operation: &str, answer: &Answer, 
         "{last:?} does not begin with {message:?}"
     );
     assert!(last.contains(text), "{last:?} does not say {text:?}");
-    assert_eq!(answer.stderr, format!("gabion: {last}\n"));
+    assert_eq!(answer.stderr, format!("gabion: error: {last}\n"));
     let decision = site.decisions().pop().unwrap();
     assert_eq!(decision["verdict"], "mismatch", "{decision}");
     assert_eq!(decision["operation"], operation);

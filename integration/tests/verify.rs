@@ -285,7 +285,10 @@ fn all_containers_are_verified_at_once_and_one_that_stopped_is_left_out() {
     let answer = site.gabion(&["verify", &third.id]);
     assert_eq!(
         (answer.status, answer.stderr.as_str()),
-        (1, "gabion: cannot verify a container in the stopped state\n")
+        (
+            1,
+            "gabion: error: cannot verify a container in the stopped state\n"
+        )
     );
     let answer = site.gabion(&["verify", "nobody"]);
     assert_eq!(answer.status, 1, "{answer:?}");

@@ -84,7 +84,7 @@ impl Failure {
                 Failure::Refused { text, .. } if stderr.is_terminal() => text.clone(),
                 Failure::Refused { .. } => format!("{line}\n"),
                 Failure::Usage(text) => text.clone(),
-                Failure::Error(_) | Failure::Exec(_) => format!("gabion: {line}\n"),
+                Failure::Error(_) | Failure::Exec(_) => format!("gabion: error: {line}\n"),
             };
             // Standard error may be closed; then the log and the exit status say it.
             drop(stderr.write_all(text.as_bytes()));

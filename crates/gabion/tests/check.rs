@@ -62,14 +62,14 @@ fn what_cannot_be_judged_has_status_1_and_says_why() {
     assert_eq!((answer.status, answer.stdout.as_str()), (1, ""));
     assert_eq!(
         answer.stderr,
-        "gabion: config.json, line 1 column 1: EOF while parsing an object\n"
+        "gabion: error: config.json, line 1 column 1: EOF while parsing an object\n"
     );
     let answer = site.gabion(&["check", "--config", "/nonexistent/config.json"]);
     assert_eq!(answer.status, 1);
     assert!(
         answer
             .stderr
-            .starts_with("gabion: \"/nonexistent/config.json\" does not exist."),
+            .starts_with("gabion: error: \"/nonexistent/config.json\" does not exist."),
         "{}",
         answer.stderr
     );

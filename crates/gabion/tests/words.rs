@@ -82,7 +82,7 @@ fn spec_writes_nothing_over_a_file_that_is_there() {
     assert_eq!(answer.status, 1);
     assert_eq!(
         answer.stderr,
-        "gabion: \"./config.json\" exists; remove it first, or choose another --bundle\n"
+        "gabion: error: \"./config.json\" exists; remove it first, or choose another --bundle\n"
     );
     assert_eq!(fs::read_to_string(&config).unwrap(), before);
     fs::remove_file(&config).unwrap();
@@ -98,7 +98,7 @@ fn explain_answers_an_unknown_rule_with_the_nearest() {
     assert_eq!((answer.status, answer.stdout.as_str()), (1, ""));
     assert_eq!(
         answer.stderr,
-        "gabion: there is no rule \"NS-2\"; did you mean NS-02? `gabion explain` lists all of them\n"
+        "gabion: error: there is no rule \"NS-2\"; did you mean NS-02? `gabion explain` lists all of them\n"
     );
     let answer = site.gabion(&["explain", "ns-02"]);
     assert_eq!(answer.status, 0);
@@ -132,7 +132,7 @@ fn policy_show_tells_what_the_site_weakened() {
     assert_eq!(
         answer.stderr,
         format!(
-            "gabion: {}, line 1 column 7: there is no rule \"NS-2\"; did you mean \"NS-02\"?\n",
+            "gabion: error: {}, line 1 column 7: there is no rule \"NS-2\"; did you mean \"NS-02\"?\n",
             site.policy().display()
         )
     );
