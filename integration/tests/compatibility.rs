@@ -514,6 +514,26 @@ fn an_error_says_that_it_is_one() {
 }
 
 #[test]
+fn whether_a_further_process_has_a_terminal_is_for_its_file_to_say() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("exec sleep 600");
+    start(&container);
+    let file = site.path().join("process.json");
+    let process = json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"],
+        "args": ["sh", "-c", "test -t 1 && echo terminal || echo none"]});
+    fs::write(&file, process.to_string()).unwrap();
+    let words = [
+        "exec",
+        "--tty",
+        "--process",
+        file.to_str().unwrap(),
+        &container.id,
+    ];
+    assert_eq!(site.gabion(&words).ok().stdout, "none\n");
+}
+
+#[test]
 fn what_cannot_be_executed_is_said_as_ever() {
     let site = Site::new();
     let mut container = site.container();

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
 
-    /// Give it a terminal
+    /// Give it a terminal, unless --process says what it has
     #[arg(short, long)]
     pub tty: bool,
 
@@ -133,9 +133,6 @@ impl Options {
             }));
         } else {
             self.apply(&mut process)?;
-        }
-        if self.tty {
-            process.insert("terminal".to_owned(), json!(true));
         }
         Ok(Value::Object(process))
     }
