@@ -534,6 +534,21 @@ fn whether_a_further_process_has_a_terminal_is_for_its_file_to_say() {
 }
 
 #[test]
+fn the_processors_that_a_further_process_begins_on_are_in_the_debug_log() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["process"]["execCPUAffinity"] = json!({"initial": "0"});
+    container.script("exec sleep 600");
+    start(&container);
+    site.gabion(&["--debug", "exec", &container.id, "true"]).ok();
+    let log = fs::read_to_string(site.log()).unwrap();
+    assert!(
+        log.contains("\"level\":\"debug\",\"msg\":\"affinity: 0x1\""),
+        "{log}"
+    );
+}
+
+#[test]
 fn what_cannot_be_executed_is_said_as_ever() {
     let site = Site::new();
     let mut container = site.container();

@@ -142,7 +142,12 @@ impl Scheduling {
     /// # Errors
     /// As [`Scheduling::apply`].
     pub(crate) fn begin(&self) -> Result<()> {
-        self.confine(Pid::from_raw(0), 0, "initial")
+        self.confine(Pid::from_raw(0), 0, "initial")?;
+        if let Some(set) = &self.affinity[0] {
+            // It is gone when the program runs, so this is where one can see it. runc's words.
+            tracing::debug!("affinity: {}", mask(set));
+        }
+        Ok(())
     }
 
     /// The processors of a process that has joined.
@@ -168,6 +173,23 @@ impl Scheduling {
             }),
         }
     }
+}
+
+/// A set of processors as a hexadecimal number, whose lowest bit is processor 0.
+fn mask(set: &CpuSet) -> String {
+    let digit = |at: usize| {
+        (0..4)
+            .filter(|bit| set.is_set(4 * at + bit) == Ok(true))
+            .map(|bit| 1 << bit)
+            .sum::<u32>()
+    };
+    let digits: String = (0..CpuSet::count() / 4)
+        .rev()
+        .map(digit)
+        .skip_while(|digit| *digit == 0)
+        .filter_map(|digit| char::from_digit(digit, 16))
+        .collect();
+    format!("0x{digits}")
 }
 
 /// `linux.memoryPolicy`.
@@ -427,6 +449,15 @@ mod tests {
     use gabion_baseline::Allegation;
 
     use super::*;
+
+    #[test]
+    fn a_set_of_processors_is_a_number() {
+        let mut set = CpuSet::new();
+        for (number, shown) in [(0, "0x1"), (1, "0x3"), (6, "0x43"), (64, "0x10000000000000043")] {
+            set.set(number).unwrap();
+            assert_eq!(mask(&set), shown);
+        }
+    }
 
     fn config(process: &str, linux: &str) -> Config {
         let text =
