@@ -549,6 +549,33 @@ fn the_processors_that_a_further_process_begins_on_are_in_the_debug_log() {
 }
 
 #[test]
+fn a_link_that_is_to_be_covered_is_an_error_of_create() {
+    let site = Site::new();
+    let mut container = site.container();
+    symlink("../secret", container.rootfs().join("secret")).unwrap();
+    symlink("/etc", container.rootfs().join("settings")).unwrap();
+    let original = container.config.clone();
+    for (list, path) in [
+        ("maskedPaths", "/secret"),
+        ("maskedPaths", "/settings"),
+        ("readonlyPaths", "/settings"),
+    ] {
+        container.config = original.clone();
+        by_privileged(&mut container);
+        container.config["linux"][list] = json!([path]);
+        let answer = container.create();
+        let said = format!("config.json#/linux/{list}/0: {path:?} is a symbolic link in this image");
+        assert!(answer.status == 1 && answer.stderr.contains(&said), "{answer:?}");
+        container.assert_gone();
+    }
+    // What is not there needs no cover.
+    container.config["linux"]["maskedPaths"] = json!(["/no/such"]);
+    container.config["linux"]["readonlyPaths"] = json!(["/no/such"]);
+    container.run().ok();
+    assert!(container.ran());
+}
+
+#[test]
 fn what_cannot_be_executed_is_said_as_ever() {
     let site = Site::new();
     let mut container = site.container();

@@ -27,6 +27,8 @@ pub(crate) struct Finish {
     /// In the order of `mounts`.
     mounts: Vec<MountStep>,
     devices: Vec<Device>,
+    /// What was to be masked or made read-only: its place in the configuration, and the path.
+    covered: Vec<(String, PathBuf)>,
     /// What is mounted below /dev, if /dev itself is the image's: see [`own_dev`].
     own_dev: Option<Vec<String>>,
     console: Option<ConsoleSize>,
@@ -104,6 +106,7 @@ pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], o
     let process = config.process.value();
     Finish {
         mounts,
+        covered: covered(config),
         devices: config
             .linux
             .value()
@@ -118,6 +121,23 @@ pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], o
             .filter(|process| process.terminal.is_true())
             .and_then(|process| process.console_size.value().copied()),
     }
+}
+
+/// The paths that are to be masked or read-only, each with its place in the configuration.
+fn covered(config: &Config) -> Vec<(String, PathBuf)> {
+    let Some(linux) = config.linux.value() else {
+        return Vec::new();
+    };
+    [
+        ("maskedPaths", &linux.masked_paths),
+        ("readonlyPaths", &linux.readonly_paths),
+    ]
+    .into_iter()
+    .flat_map(|(name, list)| {
+        let paths = list.items().iter().enumerate();
+        paths.map(move |(index, path)| (format!("/linux/{name}/{index}"), PathBuf::from(path)))
+    })
+    .collect()
 }
 
 fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<MountStep> {
@@ -242,6 +262,16 @@ pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
     }
     for device in &work.devices {
         finish_device(device)?;
+    }
+    for (pointer, path) in &work.covered {
+        // libcontainer covers what a link leads to, and passes over one that leads nowhere. The reality gate wants the
+        // path itself (V-08, V-09), but only `start` would tell.
+        if path.is_symlink() {
+            return Err(Failure::Other(format!(
+                "config.json#{pointer}: {path:?} is a symbolic link in this image, which cannot be covered itself. Name what \
+                 it leads to, or remove it"
+            )));
+        }
     }
     if work.new_network {
         network::raise_loopback()
