@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use gabion_integration::{Container, Site, edit_array, wait_until};
+use gabion_integration::{Container, Site, edit_array, gabion, run, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -573,6 +573,54 @@ fn a_link_that_is_to_be_covered_is_an_error_of_create() {
     container.config["linux"]["readonlyPaths"] = json!(["/no/such"]);
     container.run().ok();
     assert!(container.ran());
+}
+
+#[test]
+fn a_capability_that_is_none_is_left_out_with_a_warning_for_whoever_watches() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    for set in ["bounding", "effective", "permitted"] {
+        container.config["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_CONFORMANCE", "kill"]);
+    }
+    container.write();
+    // Nobody asked for a file to log to.
+    let mut command = Command::new(gabion());
+    command.arg("--root").arg(site.root());
+    command.arg("--policy").arg(site.policy());
+    command.args(["--profile", "privileged", "run", "--bundle"]);
+    command.arg(&container.bundle).arg(&container.id);
+    let answer = run(&mut command, site.path()).ok();
+    let warning =
+        "level=warning msg=\"ignoring unknown or unavailable capabilities: [CAP_CONFORMANCE kill]: ";
+    assert!(
+        answer.stderr.contains(warning) && answer.stderr.lines().count() == 1,
+        "{answer:?}"
+    );
+    assert!(container.ran());
+}
+
+#[test]
+fn a_capability_that_is_inheritable_beyond_the_bounding_set_is_an_error_of_create() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    let capabilities = &mut container.config["process"]["capabilities"];
+    capabilities["inheritable"] = json!(["CAP_KILL", "CAP_SYS_ADMIN"]);
+    for sets in [json!(["CAP_KILL"]), json!(null)] {
+        container.config["process"]["capabilities"]["bounding"] = sets;
+        let answer = container.create();
+        assert!(
+            answer.status == 1
+                && answer
+                    .stderr
+                    .contains("config.json#/process/capabilities/inheritable: CAP_")
+                && answer.stderr.contains(" is not in bounding, ")
+                && answer.stderr.contains("operation not permitted"),
+            "{answer:?}"
+        );
+        container.assert_gone();
+    }
 }
 
 #[test]

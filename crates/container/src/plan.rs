@@ -187,28 +187,47 @@ fn capabilities(process: &Process) -> Result<CapabilitySets> {
             ambient: 0,
         });
     };
-    let mask = |name: &str, list: &Given<Vec<String>>| {
+    let mut unknown = BTreeSet::new();
+    let mut mask = |list: &Given<Vec<String>>| {
         let mut mask: u64 = 0;
-        for (index, capability) in list.items().iter().enumerate() {
+        for capability in list.items() {
             match capability.parse::<caps::Capability>() {
                 Ok(known) => mask |= 1 << known.index(),
-                // What the kernel does not have cannot be given (config.md, "Linux Process", asks for a warning).
-                // Judgement has seen it: rule CAP-07.
-                Err(_) => tracing::warn!(
-                    "config.json#/process/capabilities/{name}/{index}: {capability:?} is no capability of Linux, and is \
-                     not given"
-                ),
+                Err(_) => drop(unknown.insert(capability.clone())),
             }
         }
         mask
     };
-    let bounding = mask("bounding", &sets.bounding);
-    let permitted = mask("permitted", &sets.permitted);
-    let inheritable = mask("inheritable", &sets.inheritable);
+    let bounding = mask(&sets.bounding);
+    let permitted = mask(&sets.permitted);
+    let effective = mask(&sets.effective) & permitted;
+    let inheritable = mask(&sets.inheritable);
     // The kernel raises an ambient capability only if it is permitted and inheritable (capabilities(7)); engines
     // list them without, and expect that those have no effect.
-    let wanted = mask("ambient", &sets.ambient);
-    let ambient = wanted & permitted & inheritable;
+    let ambient = mask(&sets.ambient) & permitted & inheritable;
+    if !unknown.is_empty() {
+        // What the kernel does not have cannot be given (config.md, "Linux Process", asks for a warning). Judgement has
+        // seen it: rule CAP-07. runc's words, before ours.
+        let names = unknown.into_iter().collect::<Vec<_>>().join(" ");
+        tracing::warn!(
+            "ignoring unknown or unavailable capabilities: [{names}]: config.json#/process/capabilities names what is no \
+             capability of Linux"
+        );
+    }
+    // The descent drops what is not in the bounding set first, and capset(2) would give EPERM then.
+    let unbound = inheritable & !bounding;
+    if let Some(capability) = caps::all()
+        .into_iter()
+        .find(|known| unbound & known.bitmask() != 0)
+    {
+        return unsupported(
+            "/process/capabilities/inheritable",
+            format!(
+                "{capability} is not in bounding, and what is not cannot be inheritable: operation not permitted. Add it \
+                 there, or remove it here"
+            ),
+        );
+    }
     for (index, name) in sets.ambient.items().iter().enumerate() {
         let is_raised = |known: caps::Capability| ambient & (1 << known.index()) != 0;
         if name.parse().is_ok_and(|known| !is_raised(known)) {
@@ -220,7 +239,7 @@ fn capabilities(process: &Process) -> Result<CapabilitySets> {
     }
     Ok(CapabilitySets {
         bounding,
-        effective: mask("effective", &sets.effective) & permitted,
+        effective,
         inheritable,
         permitted,
         ambient,

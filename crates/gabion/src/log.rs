@@ -105,12 +105,9 @@ fn line(format: LogFormat, severity: Severity, message: &str, time: Timestamp) -
     }
 }
 
-/// Sends diagnostics to the log: warnings of gabion's own if there is a log, everything with `--debug`, and
-/// without either nothing is set up.
+/// Sends diagnostics to the log, which is standard error if no file is asked for: warnings of gabion's own, and
+/// everything with `--debug`.
 pub(crate) fn diagnose(log: &Log, debug: bool) {
-    if !debug && !log.is_file() {
-        return;
-    }
     let subscriber = Registry::default().with(Diagnostics {
         log: log.clone(),
         debug,
