@@ -624,6 +624,59 @@ fn a_capability_that_is_inheritable_beyond_the_bounding_set_is_an_error_of_creat
 }
 
 #[test]
+fn the_callers_terminal_is_kept_from_a_container_that_has_none() {
+    let site = Site::new();
+    let kinds = "for n in 0 1 2; do test -t $n && echo $n:terminal; test -p /proc/self/fd/$n && echo $n:pipe; done; \
+                 echo told >&2; read line; echo \"got $line\"; read line || echo end";
+    let mut first = site.container();
+    first.config["process"]["user"] = json!({"uid": 7, "gid": 7});
+    first.config["process"]["args"] = json!(["/bin/sh", "-c", format!("{kinds}; exit 5")]);
+    first.write();
+    let mut second = site.container();
+    second.script("exec sleep 600");
+    start(&second);
+    let gabion = format!(
+        "{} --root {} --policy {}",
+        gabion().display(),
+        site.root().display(),
+        site.policy().display()
+    );
+    for (line, status) in [
+        (format!("run --bundle {} {}", first.bundle.display(), first.id), 5),
+        (format!("exec --user 7 {} sh -c '{kinds}'", second.id), 0),
+    ] {
+        let file = site.path().join("line.sh");
+        fs::write(
+            &file,
+            format!("{gabion} {line}\necho status $?\nstat -c 'owner %u' $(tty)\n"),
+        )
+        .unwrap();
+        // Control-D, so that the terminal has an end.
+        let script = format!(
+            "(sleep 1; echo typed; sleep 1; printf '\\004'; sleep 1) | script -qec 'sh {}' /dev/null",
+            file.display()
+        );
+        let answer = run(Command::new("sh").args(["-c", &script]), site.path());
+        let lines: Vec<&str> = answer.stdout.lines().map(str::trim).collect();
+        let mut wanted = vec![
+            "0:pipe",
+            "1:pipe",
+            "2:pipe",
+            "told",
+            "got typed",
+            "end",
+            "owner 0",
+        ];
+        let status = format!("status {status}");
+        wanted.push(&status);
+        assert!(
+            wanted.iter().all(|line| lines.contains(line)) && !answer.stdout.contains(":terminal"),
+            "{line}: {answer:#?}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_executed_is_said_as_ever() {
     let site = Site::new();
     let mut container = site.container();

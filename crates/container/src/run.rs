@@ -19,7 +19,7 @@ use crate::exec::{ExecOptions, exec};
 use crate::id::ContainerId;
 use crate::start::start_locked;
 use crate::state::StateRoot;
-use crate::terminal::{self, Console, Relay};
+use crate::terminal::{self, Console, Relay, Replaced};
 use crate::watched::{Deadline, Step};
 
 /// What the caller of `run` asks for besides what `create` takes.
@@ -57,9 +57,10 @@ pub fn run_foreground(
             .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
     }
     let console = own_console(root, &admitted, &mut options.console_socket)?;
+    let replaced = replaced(&admitted)?;
     let created = create(root, admitted, &options)?;
     let ended = (|| {
-        let relay = relay(console)?;
+        let relay = relay(console, replaced)?;
         start_locked(&created.locked, &created.record)?;
         started()?;
         Ok(relay)
@@ -107,8 +108,9 @@ pub fn exec_foreground(
     let descriptor = block_signals()?;
     let console = own_console(root, admitted, &mut options.console_socket)?;
     options.plain_lines = console.is_some() && terminal::wants_plain_lines();
+    let replaced = replaced(admitted)?;
     let executed = exec(root, id, admitted, &options)?;
-    let relay = relay(console)?;
+    let relay = relay(console, replaced)?;
     started()?;
     wait(executed.pid(), &descriptor, relay, None)
 }
@@ -129,12 +131,7 @@ pub(crate) fn own_console(
     admitted: &Admitted,
     socket: &mut Option<PathBuf>,
 ) -> Result<Option<Console>> {
-    let terminal = admitted
-        .config()
-        .process
-        .value()
-        .is_some_and(|process| process.terminal.is_true());
-    if !terminal || socket.is_some() {
+    if !has_terminal(admitted) || socket.is_some() {
         return Ok(None);
     }
     let console = Console::new(root.path())?;
@@ -142,10 +139,22 @@ pub(crate) fn own_console(
     Ok(Some(console))
 }
 
-pub(crate) fn relay(console: Option<Console>) -> Result<Option<Relay>> {
-    console
-        .map(|console| console.receive().and_then(Relay::new))
-        .transpose()
+/// Pipes in the place of the caller's terminal, for a process that has none of its own.
+fn replaced(admitted: &Admitted) -> Result<Option<Replaced>> {
+    (!has_terminal(admitted)).then(Replaced::new).transpose()
+}
+
+fn has_terminal(admitted: &Admitted) -> bool {
+    let process = admitted.config().process.value();
+    process.is_some_and(|process| process.terminal.is_true())
+}
+
+pub(crate) fn relay(console: Option<Console>, replaced: Option<Replaced>) -> Result<Option<Relay>> {
+    match (console, replaced) {
+        (Some(console), _) => console.receive().and_then(Relay::new).map(Some),
+        (None, Some(mut replaced)) => Relay::of_pipes(&mut replaced).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Waits for a child, passing on signals and, with a terminal, bytes; until the deadline, if there is one.
@@ -165,19 +174,19 @@ pub(crate) fn wait(
         let mut wanted = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let input = std::io::stdin();
         let mut input_at = None;
-        let mut master_at = None;
+        let mut output_from = wanted.len();
         if let Some(relay) = &relay {
             if relay.wants_input() {
                 input_at = Some(wanted.len());
                 wanted.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
             }
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, relay.wants_output());
-            flags.set(PollFlags::POLLOUT, relay.has_pending());
-            if !flags.is_empty() {
-                master_at = Some(wanted.len());
-                wanted.push(PollFd::new(relay.master(), flags));
-            }
+            wanted.extend(relay.sink().map(|sink| PollFd::new(sink, PollFlags::POLLOUT)));
+            output_from = wanted.len();
+            wanted.extend(
+                relay
+                    .sources()
+                    .map(|source| PollFd::new(source, PollFlags::POLLIN)),
+            );
         }
         // Rounded up, so as not to come back just before.
         let remaining = deadline.as_ref().and_then(|deadline| deadline.remaining());
@@ -196,17 +205,15 @@ pub(crate) fn wait(
             };
             pass_on(process, signal as i32)?;
         }
-        let ready = |at: Option<usize>| at.and_then(|at| wanted.get(at)).and_then(PollFd::revents);
-        let input_ready = ready(input_at).is_some_and(|events| !events.is_empty());
-        let master_ready = ready(master_at).unwrap_or(PollFlags::empty());
+        let is_ready = |one: &PollFd<'_>| one.revents().is_some_and(|events| !events.is_empty());
+        let input_ready = input_at.is_some_and(|at| is_ready(&wanted[at]));
+        let output_ready = wanted[output_from..].iter().any(is_ready);
         if let Some(relay) = &mut relay {
             if input_ready {
                 relay.take_input()?;
             }
-            if relay.has_pending() {
-                relay.give_input()?;
-            }
-            if master_ready.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            relay.give_input()?;
+            if output_ready {
                 relay.carry_output()?;
             }
         }

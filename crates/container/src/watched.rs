@@ -190,7 +190,7 @@ pub fn run_watched(
             .init
             .map(|init| init.pid)
             .ok_or_else(|| ContainerError::Other("the container has no process".to_owned()))?;
-        let relay = relay(console)?;
+        let relay = relay(console, None)?;
         created(pid)?;
         start_locked(&locked, &record)?;
         started()?;

@@ -118,7 +118,7 @@ pub fn restore_foreground(
     }
     let console = run::own_console(root, &admitted, &mut options.console_socket)?;
     let (locked, record) = build(root, &admitted, &options)?;
-    let relay = match run::relay(console).and_then(|relay| started().map(|()| relay)) {
+    let relay = match run::relay(console, None).and_then(|relay| started().map(|()| relay)) {
         Ok(relay) => relay,
         Err(error) => {
             delete::delete_locked(root, locked, &record, Force::Yes)?;
