@@ -148,6 +148,10 @@ fn adjust(pid: i32, arguments: &Arguments, called: &OsStr) {
             .map(|entry| entry.path())
             .collect(),
     };
+    // Something else may lie beside them.
+    let hierarchies = hierarchies
+        .iter()
+        .filter(|path| path.join("cgroup.procs").exists());
     for hierarchy in hierarchies {
         let path = hierarchy.join(below);
         drop(fs::create_dir_all(&path));
