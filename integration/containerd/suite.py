@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
 from harness.host import CGROUPS, SYSTEMD, Host, cgroup_value, enter
+from harness.learning import Learning
 from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -343,6 +344,33 @@ def a_failed_start_leaves_nothing(ctr):
     name = ctr.name()
     ctr.run("no-such-command", name=name)
     equal(ctr.status(name), None, "task")
+    ctr.nothing_left()
+
+
+@suite.check
+def a_container_is_watched_and_runs_under_what_it_taught(ctr):
+    name = ctr.name()
+    learning = Learning(ctr.runtime, ctr.host.path("learnt"), name)
+    try:
+        # ctr starts in one go what it creates: the watcher has to be there before.
+        program = "touch /a; chown 5:5 /a; while ! test -e /go; do sleep 0.05; done"
+        succeed(*ctr.words("sh", "-c", program, options=["-d"], name=name))
+        ctr.ctr("task", "exec", "--exec-id", "probe", name, "sh", "-c", "mkdir /b; touch /go")
+        report = learning.end()
+    finally:
+        learning.kill()
+    until(lambda: ctr.status(name) == "STOPPED", f"the end of {name}")
+    ctr.ctr("task", "rm", name)
+    ctr.ctr("container", "rm", name)
+    # Only exec's process made a directory.
+    learning.expect(report, name, ["chown", "mkdir"])
+    equal(learning.capabilities() in (["CAP_CHOWN"], None), True, f"{learning.capabilities()}, which")
+
+    profile = ["--seccomp", "--seccomp-profile", learning.path("seccomp.json")]
+    equal(ctr.shell("touch /a; chown 5:5 /a; mkdir /b; sleep 0.05; stat -c %u /a", options=profile), "5", "owner")
+    narrow = ctr.run("sh", "-c", "touch /a; ln /a /c || echo narrow", options=profile)
+    contains(narrow.err, "Operation not permitted")
+    equal(narrow.out, "narrow\n", "out")
     ctr.nothing_left()
 
 

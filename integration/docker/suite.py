@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
 from harness.host import SYSTEMD, Host, cgroup_value, enter, mount
+from harness.learning import Learning
 from harness.site import LEDGER, decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -228,6 +229,88 @@ def a_detached_container_logs_waits_and_is_inspected(docker):
     equal(docker.inspect(name, "{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.HostConfig.Runtime}}"),
           f"{long_id} exited 9 {docker.runtime.name}", "inspect")
     docker.docker("rm", name)
+
+
+# Does what its profile is to allow, and what the check does by exec.
+TEACHER = "touch /a; chown 5:5 /a; while ! test -e /go; do sleep 0.05; done"
+
+
+def learn(docker, directory, program, *words, options=()):
+    """Has docker run a program that gabion watches from its start, with an exec in it; the watcher, its report and the
+    program's output."""
+    name = docker.name()
+    long_id = docker.docker("create", "--name", name, *options, busybox.NAME, "sh", "-c", program)
+    learning = Learning(docker.runtime, directory, *words, long_id[:12])
+    try:
+        docker.docker("start", name)
+        run(DOCKER, "exec", name, "sh", "-c", "mkdir /b; touch /go")
+        report = learning.end()
+        output = run(DOCKER, "logs", name)
+    finally:
+        learning.kill()
+        docker.docker("rm", "-f", name)
+    return learning, report, output, long_id
+
+
+@suite.check
+def a_container_is_watched_and_runs_under_what_it_taught(docker):
+    learning, report, _, long_id = learn(docker, docker.host.path("learnt"), TEACHER)
+    learning.expect(report, long_id, ["chown", "mkdir"])
+    capabilities = learning.capabilities() or ["CAP_CHOWN"]
+    equal(capabilities, ["CAP_CHOWN"], "capabilities")
+
+    options = ["--security-opt", f"seccomp={learning.path('docker.json')}", "--cap-drop", "ALL"]
+    options += [word for name in capabilities for word in ("--cap-add", name.removeprefix("CAP_"))]
+    equal(docker.shell("touch /a; chown 5:5 /a; mkdir /b; sleep 0.05; stat -c %u /a", options=options), "5", "owner")
+    narrow = docker.run("sh", "-c", "touch /a; ln /a /c || echo narrow", options=options)
+    contains(narrow.err, "Operation not permitted")
+    equal(narrow.out, "narrow\n", "out")
+    docker.nothing_left()
+
+
+@suite.check
+def a_learnt_profile_that_is_too_narrow_is_told_and_widened(docker):
+    first = docker.host.path("narrow")
+    learning, _, _, _ = learn(docker, first, TEACHER)
+    wider = TEACHER + "; ln /a /c || echo narrow"
+    under = ["--security-opt", f"seccomp={learning.path('docker.json')}"]
+    # Watched under the narrow profile, it is told what that denied.
+    told, report, output, _ = learn(docker, docker.host.path("told"), wider, options=under)
+    equal(output.out, "narrow\n", "out")
+    denied = told.json("observations.json")["denied"]
+    equal({name: one["answer"] for name, one in denied.items() if one["certain"]}.get("link"), "fails with EPERM",
+          f"{denied}; answer to link")
+    contains(" ".join(report.split()), "link fails with EPERM (1 times)")
+    # Under the profile that it had at first, a further run adds what was missing.
+    again, report, output, _ = learn(docker, first, wider, "--merge")
+    equal(output.out, "", "out")
+    contains(" ".join(report.split()), "Run 2 of 2")
+    contains(report, "new: link")
+    under = ["--security-opt", f"seccomp={again.path('docker.json')}"]
+    docker.shell("touch /a; ln /a /c", options=under)
+    docker.nothing_left()
+
+
+@suite.check
+def a_container_that_runs_is_watched_for_a_while_and_goes_on(docker):
+    name, long_id = docker.detach("sh", "-c", "mkdir /early; while :; do touch /a; rm /a; sleep 0.05; done")
+    try:
+        until(lambda: run(DOCKER, "exec", name, "test", "-d", "/early").status == 0, "the directory")
+        learning = Learning(docker.runtime, docker.host.path("late"), "--for", "1s", long_id[:12])
+        report = " ".join(learning.end().split())
+        contains(report, "watched when it ran already, so that what it called before is missing, until the time was over")
+        calls = learning.json("observations.json")["calls"]
+        equal(("unlink" in calls, "mkdir" in calls), (True, False), f"unlink and mkdir in {sorted(calls)}")
+        equal(docker.inspect(name, "{{.State.Status}}"), "running", "status")
+        # Killed, it leaves the container as it is, too.
+        learning = Learning(docker.runtime, docker.host.path("killed"), long_id)
+        learning.kill()
+        equal(os.path.exists(docker.host.path("killed")), False, "files of a watcher that was killed")
+        equal(docker.run("true").status, 0, "exit status of another container")
+        equal(docker.inspect(name, "{{.State.Status}}"), "running", "status")
+    finally:
+        docker.docker("rm", "-f", name)
+    docker.nothing_left()
 
 
 @suite.check

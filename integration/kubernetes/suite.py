@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from harness.checks import SECONDS, Failed, Runtime, Skip, Suite, contains, equal, run, succeed, until
 from harness.host import Host, cgroup_value, enter
+from harness.learning import Learning
 from images import busybox, pause
 from streams import Streams
 
@@ -461,6 +462,24 @@ def probes_that_exec(cri):
         with concurrent.futures.ThreadPoolExecutor(10) as pool:
             found = list(pool.map(lambda n: cri.exec(container, "sh", "-c", f"exit {n}")[2], range(10)))
         equal(found, list(range(10)), "ten probes at once")
+    cri.nothing_left()
+
+
+@suite.check
+def a_container_is_watched_with_its_probes(cri):
+    # Its id is known to nobody before it is created.
+    name = cri.name()
+    learning = Learning(cri.runtime, cri.host.path("learnt"),
+                        "--annotation", f"io.kubernetes.cri.container-name={name}",
+                        "--annotation", "io.kubernetes.cri.sandbox-namespace=default")
+    try:
+        with cri.run_pod() as pod:
+            container = pod.run("sh", "-c", "touch /a; chown 5:5 /a; while ! test -e /go; do sleep 0.05; done", name=name)
+            equal(cri.exec(container, "sh", "-c", "mkdir /b; touch /go"), ("", "", 0), "a probe")
+            report = learning.end()
+    finally:
+        learning.kill()
+    learning.expect(report, container, ["chown", "mkdir"])
     cri.nothing_left()
 
 

@@ -51,6 +51,7 @@ use crate::promise::Promise;
 use crate::scheduling::Scheduling;
 use crate::state::{Record, StateRoot};
 use crate::status::{self, Status};
+use crate::watchers::{self, News};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
@@ -176,7 +177,7 @@ pub fn exec(
         scheduling,
         agent,
     };
-    let started = begin(&record, &process, &namespaces, begun, options);
+    let started = begin(root, &record, &process, &namespaces, begun, options);
     started.inspect_err(|_| builder::reap())
 }
 
@@ -301,6 +302,7 @@ struct Answering {
 }
 
 fn begin(
+    root: &StateRoot,
     record: &Record,
     init: &OwnedFd,
     namespaces: &Joining,
@@ -372,6 +374,12 @@ fn begin(
         .and_then(|()| scheduling.apply(pid))
         .and_then(|()| announce_exec(options, pid));
     let heard = announced.and_then(|()| {
+        watchers::tell(&News {
+            root: root.path().to_owned(),
+            id: record.id.clone(),
+            pid: pid.as_raw(),
+            is_first: false,
+        });
         match nix::unistd::write(&let_go, b"g") {
             // It has ended already, and says why.
             Ok(_) | Err(Errno::EPIPE) => {

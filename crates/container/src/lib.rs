@@ -62,6 +62,7 @@ mod trees;
 mod update;
 mod verify;
 mod watched;
+pub mod watchers;
 
 pub use checkpoint::{
     CgroupsMode, CheckpointOptions, Images, RestoreOptions, Traits, checkpoint, restore, restore_foreground,
@@ -82,4 +83,4 @@ pub use stats::Stats;
 pub use status::{Container, Status, list};
 pub use update::{Schemata, update};
 pub use verify::{View, verify};
-pub use watched::{By, Ended, Guard, Patience, Watch, run_watched};
+pub use watched::{By, Ended, Guard, Patience, Watch, remove, run_watched};

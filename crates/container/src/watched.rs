@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -213,7 +213,7 @@ pub fn run_watched(
     })
 }
 
-/// A process that removes a container if its caller ends before it said that it is done: killed, say.
+/// A process that cleans up if its caller ends before it said that it is done: killed, say.
 #[derive(Debug)]
 pub struct Guard {
     channel: UnixStream,
@@ -221,26 +221,22 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes one for a container that is to be created from `bundle`. If the caller ends without [`Guard::done`], the
-    /// container is deleted, whatever it is doing, and `clean` called.
+    /// Makes one: if the caller ends without [`Guard::done`], `clean` is called.
     ///
     /// # Preconditions
     /// One thread, and all files that `clean` needs are open.
     ///
     /// # Errors
     /// If no process can be made.
-    pub fn new(root: &StateRoot, id: &ContainerId, bundle: PathBuf, clean: impl FnOnce()) -> Result<Guard> {
+    pub fn new(clean: impl FnOnce()) -> Result<Guard> {
         let (channel, theirs) =
             UnixStream::pair().map_err(ContainerError::file("cannot make", "a pair of sockets"))?;
         // The end of the caller, and not that of its socket: this process has a copy of it, and others may.
         let caller = gabion_sys::process::open(nix::unistd::getpid())?;
-        let (root, id) = (root.clone(), id.clone());
         let process = gabion_sys::fork::fork(move || {
-            if is_done(&caller, &theirs) {
-                return 0;
+            if !is_done(&caller, &theirs) {
+                clean();
             }
-            remove(&root, &id, &bundle);
-            clean();
             0
         })
         .map_err(|error| ContainerError::Other(error.to_string()))?;
@@ -289,8 +285,8 @@ fn is_done(caller: &OwnedFd, mut channel: &UnixStream) -> bool {
     }
 }
 
-/// Deletes a container, whatever it is doing.
-fn remove(root: &StateRoot, id: &ContainerId, bundle: &Path) {
+/// Deletes a container that was made from `bundle`, whatever it is doing: for a [`Guard`].
+pub fn remove(root: &StateRoot, id: &ContainerId, bundle: &Path) {
     // The builder is killed with the caller; what it built in the meantime is known when it is gone.
     for _ in 0..50 {
         match root.read(id) {

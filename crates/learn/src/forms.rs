@@ -176,6 +176,7 @@ mod tests {
             ended: String::new(),
             traced: true,
             lost: 0,
+            attached: false,
             new: Vec::new(),
         });
         assert_eq!(needed(&held, &seen)["bounding"], ["CAP_KILL"]);

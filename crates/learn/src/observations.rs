@@ -43,6 +43,9 @@ pub struct Run {
     pub traced: bool,
     /// How many events of the trace were lost: what they would have told is missing.
     pub lost: u64,
+    /// Whether somebody else ran it, and the calls were told by the trace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attached: bool,
     /// Names of the system calls that no run before this one had.
     pub new: Vec<String>,
 }
@@ -179,6 +182,7 @@ mod tests {
             ended: String::new(),
             traced: true,
             lost: 0,
+            attached: false,
             new: Vec::new(),
         }
     }

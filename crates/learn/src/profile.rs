@@ -86,7 +86,7 @@ pub fn with_runtimes(seen: &Observations) -> Observations {
 }
 
 /// Of these the watcher is told nothing. execve is one of [`BASE`], but the first one is where watching begins.
-fn unwatched() -> impl Iterator<Item = &'static str> {
+pub(crate) fn unwatched() -> impl Iterator<Item = &'static str> {
     BASE.iter().copied().filter(|name| *name != "execve")
 }
 

@@ -138,21 +138,37 @@ impl Report<'_> {
             "What did not happen is not in the profile: errors, reloads, rotation of logs, load, the end of the service. \
              Let the workload do all of it, and add further runs with --merge."
                 .to_owned(),
-            "Processes that exec put into the container were not watched. If a health check runs in it, it has to be part \
-             of the workload once."
-                .to_owned(),
             "Another version of the image, of its C library or of the kernel may make other calls. Watch again after an \
              upgrade."
                 .to_owned(),
         ];
+        if self.seen.runs.iter().any(|run| !run.attached) {
+            doubts.push(
+                "Processes that exec put into the container were not watched. If a health check runs in it, it has to be \
+                 part of the workload once, or be watched with --watch."
+                    .to_owned(),
+            );
+        }
         if let Some(why) = self.untraced {
             doubts.push(format!("Denied calls and capabilities could not be seen: {why}."));
         }
-        let lost: u64 = self.seen.runs.iter().map(|run| run.lost).sum();
-        if lost > 0 {
+        let lost = |attached| -> u64 {
+            let runs = self.seen.runs.iter().filter(|run| run.attached == attached);
+            runs.map(|run| run.lost).sum()
+        };
+        if lost(false) > 0 {
             doubts.push(format!(
-                "{lost} events of the kernel's trace were lost, so denied calls and capabilities are not complete; \
-                 capabilities stay as they are. The system calls that were made are."
+                "{} events of the kernel's trace were lost, so denied calls and capabilities are not complete; \
+                 capabilities stay as they are. The system calls that were made are.",
+                lost(false)
+            ));
+        }
+        if lost(true) > 0 {
+            doubts.push(format!(
+                "{} events of the kernel's trace were lost while a container was watched that somebody else ran, so \
+                 nothing is complete, the system calls neither; capabilities stay as they are. Watch again, with less \
+                 load, and --merge.",
+                lost(true)
             ));
         }
         if !self.seen.unnamed.is_empty() {

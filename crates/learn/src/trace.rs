@@ -2,13 +2,15 @@
 //!
 //! A listener is not asked about what another filter denies, and capabilities are no business of filters. Both are told by
 //! tracepoints, `raw_syscalls:sys_exit` and `capability:cap_capable` (Linux 6.14), in an instance of our own
-//! (Documentation/trace/ftrace.rst, "Instances"), for the container's processes and what they fork.
+//! (Documentation/trace/ftrace.rst, "Instances"), for the container's processes and what they fork. Where there is no
+//! listener, `raw_syscalls:sys_enter` tells of the calls that are made: the kernel asks the filters first, and comes to it
+//! only if they let the call through.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -19,6 +21,14 @@ use crate::error::{LearnError, Result};
 const USUAL: &str = "/sys/kernel/tracing";
 /// For each processor. The reader comes by many times in a second.
 const BUFFER: &str = "4096";
+/// The inode of the host's own PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
+const HOSTS_PROCESSES: u64 = 0xefff_fffc;
+/// What may be enabled in an instance.
+const EVENTS: [&str; 3] = [
+    "raw_syscalls/sys_enter",
+    "raw_syscalls/sys_exit",
+    "capability/cap_capable",
+];
 
 /// An instance of the kernel's trace. It is removed by [`Trace::remove`], or when this is dropped.
 #[derive(Debug)]
@@ -32,6 +42,12 @@ pub struct Trace {
 /// Something that was traced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// A thread makes a call, which the filters let through.
+    Enter {
+        thread: i32,
+        number: i64,
+        arguments: [u64; 6],
+    },
     /// A thread came back from a call.
     Exit { thread: i32, number: i64, outcome: i64 },
     /// The kernel asked whether a thread has a capability: by its own credentials, or those of somebody else for whom it
@@ -51,6 +67,14 @@ impl Trace {
     /// # Errors
     /// What is missing, in words.
     pub fn new(name: &str) -> std::result::Result<Trace, String> {
+        // Processes are numbered as the host numbers them, which nobody else can know.
+        let processes =
+            fs::metadata("/proc/self/ns/pid").map_err(|error| format!("there is no /proc: {error}"))?;
+        if processes.ino() != HOSTS_PROCESSES {
+            return Err(
+                "gabion runs in a PID namespace, and the kernel's trace counts as the host does".to_owned(),
+            );
+        }
         let (base, mount) = place()?;
         let directory = base.join("instances").join(name);
         DirBuilder::new()
@@ -70,19 +94,26 @@ impl Trace {
         self.capabilities
     }
 
-    /// Begins to trace a process and all that it forks. Of calls, those that come back with one of these errnos are told,
-    /// and execve.
+    /// Begins to trace these threads and all that they fork. Of calls, those that come back with one of these errnos are
+    /// told, and execve; with `entered`, also each that is made, but for these numbers.
     ///
     /// # Errors
     /// If the kernel does not take one of the settings.
-    pub(crate) fn begin(&self, pid: i32, errnos: &BTreeSet<u16>) -> Result<Reader> {
+    pub(crate) fn begin(
+        &self,
+        threads: &[i32],
+        errnos: &BTreeSet<u16>,
+        entered: Option<&BTreeSet<u32>>,
+    ) -> Result<Reader> {
         let mut filter = format!("id == {}", libc::SYS_execve);
         for errno in errnos {
             filter.push_str(&format!(" || ret == -{errno}"));
         }
         self.write("buffer_size_kb", BUFFER)?;
         self.write("options/event-fork", "1")?;
-        self.write("set_event_pid", &pid.to_string())?;
+        for thread in threads {
+            self.follow(*thread)?;
+        }
         self.write("events/raw_syscalls/sys_exit/filter", &filter)?;
         let path = self.directory.join("trace_pipe");
         let file = OpenOptions::new()
@@ -90,6 +121,11 @@ impl Trace {
             .custom_flags(libc::O_NONBLOCK)
             .open(&path)
             .map_err(LearnError::file("open", path))?;
+        if let Some(but_for) = entered {
+            let others: Vec<String> = but_for.iter().map(|number| format!("id != {number}")).collect();
+            self.write("events/raw_syscalls/sys_enter/filter", &others.join(" && "))?;
+            self.write("events/raw_syscalls/sys_enter/enable", "1")?;
+        }
         self.write("events/raw_syscalls/sys_exit/enable", "1")?;
         if self.capabilities {
             self.write("events/capability/cap_capable/enable", "1")?;
@@ -98,6 +134,20 @@ impl Trace {
             file,
             rest: Vec::new(),
         })
+    }
+
+    /// Traces one more thread, and all that it forks from now on.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub(crate) fn follow(&self, thread: i32) -> Result<()> {
+        let path = self.directory.join("set_event_pid");
+        // Without O_TRUNC, which would have it forget the others.
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{thread}\n").as_bytes()))
+            .map_err(LearnError::file("write", path))
     }
 
     /// How many events came when there was no room for them.
@@ -122,7 +172,7 @@ impl Trace {
 
     /// Removes it. Nobody may read it any more.
     pub fn remove(&self) {
-        for event in ["raw_syscalls/sys_exit", "capability/cap_capable"] {
+        for event in EVENTS {
             // What was never enabled, or is gone, needs no word.
             drop(self.write(&format!("events/{event}/enable"), "0"));
         }
@@ -185,20 +235,39 @@ impl Reader {
 /// Reads a line: `NAME-THREAD [CPU] FLAGS TIME: EVENT: FIELDS`. The name is the workload's to choose, so what is looked
 /// for is looked for from behind.
 fn event(line: &str) -> Option<Event> {
-    if let Some(at) = line.rfind(": sys_exit: NR ") {
-        let (number, outcome) = line[at..].strip_prefix(": sys_exit: NR ")?.split_once(" = ")?;
+    let kinds = [": sys_enter: NR ", ": sys_exit: NR ", ": cap_capable: cred "];
+    let (at, kind) = kinds
+        .iter()
+        .filter_map(|kind| Some((line.rfind(kind)?, *kind)))
+        .max()?;
+    let thread = thread(&line[..at])?;
+    let fields = &line[at + kind.len()..];
+    if kind.starts_with(": sys_exit") {
+        let (number, outcome) = fields.split_once(" = ")?;
         return Some(Event::Exit {
-            thread: thread(&line[..at])?,
+            thread,
             number: number.parse().ok()?,
             outcome: outcome.trim().parse().ok()?,
         });
     }
-    let at = line.rfind(": cap_capable: ")?;
-    let (rest, outcome) = line[at..].rsplit_once(", ret ")?;
+    if kind.starts_with(": sys_enter") {
+        let (number, values) = fields.trim_end().strip_suffix(')')?.split_once(" (")?;
+        let mut arguments = [0; 6];
+        let mut values = values.split(", ");
+        for argument in &mut arguments {
+            *argument = u64::from_str_radix(values.next()?, 16).ok()?;
+        }
+        return Some(Event::Enter {
+            thread,
+            number: number.parse().ok()?,
+            arguments,
+        });
+    }
+    let (rest, outcome) = fields.rsplit_once(", ret ")?;
     let (rest, number) = rest.rsplit_once(", cap ")?;
-    let credentials = rest.strip_prefix(": cap_capable: cred ")?.split(',').next()?;
+    let credentials = rest.split(',').next()?;
     Some(Event::Capability {
-        thread: thread(&line[..at])?,
+        thread,
         credentials: u64::from_str_radix(credentials.trim_start_matches("0x"), 16).ok()?,
         number: number.parse().ok()?,
         granted: outcome.trim() == "0",
@@ -234,6 +303,16 @@ mod tests {
                 outcome: 0
             })
         );
+        assert_eq!(
+            event(
+                ": sys_exit: NR -4711    [001] ..... 1.5: sys_enter: NR 41 (1, 80001, 0, ffffffffffffffff, 0, 7ffe)"
+            ),
+            Some(Event::Enter {
+                thread: 4711,
+                number: 41,
+                arguments: [1, 0x80001, 0, u64::MAX, 0, 0x7ffe]
+            })
+        );
         let line = " a-b-9  [000] ..... 1.0: cap_capable: cred 00000000aa, target_ns 00000000bb, capable_ns \
                     00000000bb, cap 10, ret ";
         for (end, granted) in [("0", true), ("-1", false)] {
@@ -251,6 +330,7 @@ mod tests {
             "",
             "CPU:1 [LOST 12 EVENTS]",
             "x-1 [0] 1.0: sys_exit: NR a = b",
+            "x-1 [0] 1.0: sys_enter: NR 1 (0, 0)",
             "# tracer: nop",
         ] {
             assert_eq!(event(line), None, "{line}");

@@ -1,25 +1,19 @@
 //! Watching a container: a thread that answers the listener of its last filter, and keeps what it hears.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gabion_seccomp::abi::Abi;
-use gabion_seccomp::words;
-use gabion_seccomp::{Profile, Program, Verdict};
 use gabion_sys::listener::{self, Waiting};
 use gabion_sys::process;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::capabilities::Asked;
 use crate::error::{LearnError, Result};
-use crate::observations::{Denied, Observations};
-use crate::profile;
+use crate::notes::{Force, Notes, Seen};
 use crate::trace::{Event, Reader, Trace};
 
 /// How long the thread sleeps at most, where the trace has to be looked at.
@@ -32,12 +26,8 @@ pub struct Subject {
     pub pid: i32,
     /// Where that process tells the number of its listener, and waits to hear that it was taken.
     pub channel: UnixStream,
-    /// The profile in force.
-    pub profile: Profile,
-    /// All filters in force, the floor among them.
-    pub filters: Vec<Program>,
-    /// The container's capabilities: its bounding set.
-    pub held: BTreeSet<String>,
+    /// What is in force in it.
+    pub force: Force,
 }
 
 /// A thread that watches.
@@ -46,40 +36,22 @@ pub struct Watcher {
     thread: JoinHandle<Result<Seen>>,
 }
 
-/// What a watcher saw.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// All of it; its list of runs is empty.
-    pub observations: Observations,
-    /// How many events of the trace were lost.
-    pub lost: u64,
-    /// Whether the program was executed.
-    pub began: bool,
-}
-
 impl Watcher {
     /// Begins to watch: the process is traced when this returns, and may be started.
     ///
     /// # Errors
     /// If the trace cannot be begun, or no thread be made.
     pub fn start(subject: Subject, trace: Option<&Trace>) -> Result<Watcher> {
-        let denials = profile::denials(&subject.filters);
-        let errnos: BTreeSet<u16> = denials
-            .values()
-            .flat_map(|one| one.errnos.iter().copied())
-            .collect();
-        let reader = trace.map(|trace| trace.begin(subject.pid, &errnos)).transpose()?;
+        let notes = Notes::new(subject.force);
+        let reader = trace
+            .map(|trace| trace.begin(&[subject.pid], &notes.errnos(), None))
+            .transpose()?;
         let watching = Watching {
-            names: names(&subject.profile),
-            arguments: profile::watched_arguments(&subject.profile),
+            notes,
             pid: subject.pid,
-            denials,
             reader,
             executing: false,
             executed: false,
-            asked: Asked::default(),
-            held: subject.held,
-            seen: Observations::default(),
         };
         let channel = subject.channel;
         std::thread::Builder::new()
@@ -105,32 +77,14 @@ impl Watcher {
     }
 }
 
-/// Names of system calls by architecture and number.
-fn names(profile: &Profile) -> HashMap<(u32, u32), String> {
-    let listed = |abi: &&Abi| profile.architectures.contains(&abi.architecture());
-    std::iter::once(&Abi::NATIVE)
-        .chain(Abi::NATIVE.compatible().iter().filter(listed))
-        .flat_map(|abi| {
-            gabion_seccomp::syscalls::all(*abi)
-                .into_iter()
-                .map(|(name, number)| ((abi.audit_architecture(), number), name))
-        })
-        .collect()
-}
-
 struct Watching {
-    names: HashMap<(u32, u32), String>,
-    arguments: BTreeMap<String, BTreeSet<u8>>,
+    notes: Notes,
     pid: i32,
-    denials: BTreeMap<u32, profile::Denial>,
     reader: Option<Reader>,
     /// The first process was seen to call execve: what it called before was the runtime's.
     executing: bool,
     /// The trace has told of that execve.
     executed: bool,
-    asked: Asked,
-    held: BTreeSet<String>,
-    seen: Observations,
 }
 
 impl Watching {
@@ -182,41 +136,20 @@ impl Watching {
             }
         }
         self.look();
-        (self.seen.capabilities, self.seen.missing) = self.asked.counts(&self.held);
         Ok(Seen {
             began: self.executing,
-            observations: self.seen,
+            observations: self.notes.finish(),
             lost: 0,
         })
     }
 
     fn heard(&mut self, call: &Waiting) {
         let number = call.number.cast_unsigned();
-        let Some(name) = self.names.get(&(call.architecture, number)) else {
-            if self.executing {
-                self.seen
-                    .unnamed
-                    .insert(format!("{number} of architecture {:#x}", call.architecture));
-            }
-            return;
-        };
-        if !self.executing {
-            self.executing = name == "execve" && call.thread == self.pid;
-            return;
-        }
-        let arguments = self
-            .arguments
-            .get(name)
-            .into_iter()
-            .flatten()
-            .filter_map(|index| {
-                let value = call.arguments.get(usize::from(*index))?;
-                Some((*index, profile::kept(name, *index, *value)))
-            });
-        let arguments = arguments.collect();
-        match self.seen.calls.get_mut(name) {
-            Some(seen) => seen.add(arguments),
-            None => self.seen.calls.entry(name.clone()).or_default().add(arguments),
+        if self.executing {
+            self.notes.called(call.architecture, number, &call.arguments);
+        } else {
+            let is_execve = self.notes.name(call.architecture, number) == Some("execve");
+            self.executing = is_execve && call.thread == self.pid;
         }
     }
 
@@ -232,34 +165,16 @@ impl Watching {
                     self.executed = thread == self.pid && number == libc::SYS_execve && outcome == 0;
                 }
                 _ if !self.executed => {}
-                Event::Exit { number, outcome, .. } => denied(&mut self.seen, &self.denials, number, outcome),
+                Event::Exit { number, outcome, .. } => self.notes.came_back(number, outcome),
                 Event::Capability {
                     thread,
                     credentials,
                     number,
                     granted,
-                } => self.asked.note(thread, credentials, number, granted),
+                } => self.notes.asked(thread, credentials, number, granted),
+                // The listener tells of them.
+                Event::Enter { .. } => {}
             }
         }
     }
-}
-
-fn denied(seen: &mut Observations, denials: &BTreeMap<u32, profile::Denial>, number: i64, outcome: i64) {
-    let Some(denial) = u32::try_from(number).ok().and_then(|number| denials.get(&number)) else {
-        return;
-    };
-    let Some(errno) = outcome
-        .checked_neg()
-        .and_then(|errno| u16::try_from(errno).ok())
-        .filter(|errno| denial.errnos.contains(errno))
-    else {
-        return;
-    };
-    let answer = words::said(Verdict::Errno(errno));
-    let denied = seen.denied.entry(denial.name.clone()).or_insert(Denied {
-        answer,
-        count: 0,
-        certain: denial.certain,
-    });
-    denied.count += 1;
 }

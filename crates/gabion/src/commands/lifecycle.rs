@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use gabion_baseline::facts::LsmFact;
+use gabion_container::watchers::{self, News};
 use gabion_container::{
-    Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, StateRoot,
-    SubCgroup, seal,
+    Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, Record,
+    StateRoot, SubCgroup, seal,
 };
 use gabion_descent::Failure as DescentFailure;
 use gabion_ledger::{Operation, Verdict};
@@ -35,8 +36,10 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
         admitted, mut book, ..
     } = admission;
     if options.detach {
+        let mut watched = false;
         let outcome = gabion_container::create(&root, *admitted, &create).and_then(|created| {
             drop(created);
+            watched = is_watched(&root, &root.read(&id)?);
             gabion_container::start(&root, &id).inspect_err(|_| {
                 if let Err(left) = gabion_container::delete(&root, &id, Force::Yes) {
                     context.warn(&format!("{id} could not be started, and not be removed: {left}"));
@@ -45,7 +48,7 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
         });
         return match outcome {
             Ok(()) => {
-                book.note(Verdict::Started, None)?;
+                book.note(Verdict::Started, watched.then_some(WATCHED))?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => Err(note_failure(&mut book, &id, error)?),
@@ -75,13 +78,29 @@ pub(crate) fn start(options: &start::Options, context: &Context<'_>) -> Result<E
         &record.profile,
         &record.bundle,
     )?;
+    let watched = is_watched(&root, &record);
     match gabion_container::start(&root, &id) {
         Ok(()) => {
-            book.note(Verdict::Started, None)?;
+            book.note(Verdict::Started, watched.then_some(WATCHED))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(note_failure(&mut book, &id, error)?),
     }
+}
+
+/// What is recorded with the start of a container that is watched.
+pub(super) const WATCHED: &str = "watched by gabion learn";
+
+/// Tells whoever waits for it on this host that a container is about to be started, and says whether it is watched then.
+fn is_watched(root: &StateRoot, record: &Record) -> bool {
+    record.init.is_some_and(|init| {
+        watchers::tell(&News {
+            root: root.path().to_owned(),
+            id: record.id.clone(),
+            pid: init.pid,
+            is_first: true,
+        })
+    })
 }
 
 pub(crate) fn exec(options: &exec::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {

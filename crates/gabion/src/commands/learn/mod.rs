@@ -1,4 +1,6 @@
-//! `gabion learn`: run a container, and write the profile that it needs.
+//! `gabion learn`: run a container, or watch one that an engine runs, and write the profile that it needs.
+
+mod watch;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -7,20 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use gabion_baseline::Admitted;
 use gabion_baseline::change::FLOOR;
-use gabion_container::{By, ContainerError, Ended, Guard, Patience, Watch, run_watched};
+use gabion_container::{By, ContainerError, Ended, Guard, Patience, Watch, remove, run_watched};
 use gabion_learn::files::{OBSERVATIONS, Output, discard};
 use gabion_learn::forms::{self, Sets};
 use gabion_learn::report::Report;
-use gabion_learn::watch::Seen;
-use gabion_learn::{Run, Subject, Trace, Watcher, profile};
+use gabion_learn::{Force, Run, Seen, Subject, Trace, Watcher, profile};
 use gabion_ledger::{Operation, Verdict};
 use gabion_seccomp::{Profile, Target, compile, floor};
 use serde_json::Value;
 
 use super::create::Build;
-use super::lifecycle::{note_failure, prepare};
+use super::lifecycle::{WATCHED, note_failure, prepare};
 use super::seccomp::differences;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ use crate::print;
 /// After this long a container that was asked to end is ended.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Run a container, and write the seccomp profile that it needs
+/// Run or watch a container, and write the seccomp profile that it needs
 ///
 /// What it calls is watched, and which capabilities it uses. The container is judged and
 /// runs as with `gabion run`, under the profile that it has anyway: what that denies stays
@@ -49,15 +49,40 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// Ends with the program's exit status; with 0 where it was ended from here, by --for or a
 /// signal. A second signal does not wait for it.
+///
+/// With --watch nothing is run: the container is one that an engine runs with gabion. It is
+/// waited for, and watched from its program's first call, with the processes that exec puts
+/// into it; one that runs already is watched from now on. Nothing about it is changed, and
+/// it goes on when --for or a signal ends the watching. Then the exit status is 0.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Options {
-    /// Name of the container (letters, digits, _ + - .)
-    #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    /// Name of the container (letters, digits, _ + - .); with --watch, its ID in the engine, of
+    /// which the first twelve digits will do
+    #[arg(
+        value_name = "CONTAINER_ID",
+        required_unless_present = "annotations",
+        verbatim_doc_comment
+    )]
+    id: Option<String>,
 
     #[command(flatten)]
     build: Build,
+
+    /// Watch a container that an engine runs
+    #[arg(long, conflicts_with_all = BUILDING)]
+    watch: bool,
+
+    /// With --watch: the next container that is started with this annotation; may be repeated,
+    /// and then all have to be there
+    #[arg(
+        long = "annotation",
+        value_name = "KEY=VALUE",
+        value_parser = annotation,
+        requires = "watch",
+        verbatim_doc_comment
+    )]
+    annotations: Vec<(String, String)>,
 
     /// Write into DIR, which must not be there yet [default: ./CONTAINER_ID.learnt]
     #[arg(short, long, value_name = "DIR")]
@@ -67,7 +92,7 @@ pub(crate) struct Options {
     #[arg(long)]
     merge: bool,
 
-    /// End the container after this time: 90s, 2m, 1h
+    /// End the container after this time: 90s, 2m, 1h; with --watch, end the watching
     #[arg(long = "for", value_name = "TIME", value_parser = gabion_learn::duration::parse)]
     time: Option<Duration>,
 
@@ -81,28 +106,53 @@ pub(crate) struct Options {
     any_runtime: bool,
 }
 
+/// Flags for building a container, by their names in [`Build`].
+const BUILDING: [&str; 7] = [
+    "bundle",
+    "console_socket",
+    "pidfd_socket",
+    "pid_file",
+    "no_pivot",
+    "no_new_keyring",
+    "preserve_fds",
+];
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("this is not of the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Options {
+    fn id(&self) -> Result<&str, Failure> {
+        let id = self.id.as_deref();
+        id.ok_or_else(|| Failure::error("the container's name is missing"))
+    }
+}
+
 pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let directory = match &options.output {
-        Some(directory) => directory.clone(),
-        None => PathBuf::from(format!("{}.learnt", options.id)),
-    };
     if context.is_rootless() {
         return Err(Failure::error(
             "learning takes root: the kernel gives nobody else the listener of a container's filter, or its trace. Learn as \
              root; the profile is good for containers of others as well",
         ));
     }
+    if options.watch {
+        return watch::run(options, context);
+    }
+    let name = options.id()?;
+    let directory = directory(options, name);
     // Before anything runs: what cannot be written in the end is not worth watching.
     let mut output = Output::prepare(&directory, options.merge)?;
-    let (root, id, admission, create) = prepare(&options.id, &options.build, Operation::Run, context)?;
+    let (root, id, admission, create) = prepare(name, &options.build, Operation::Run, context)?;
     let Admission {
         admitted, mut book, ..
     } = admission;
-    let force = Force::of(&admitted)?;
+    let in_force = InForce::of(admitted.document())?;
     let (trace, untraced) = trace(id.as_str());
 
     let draft = output.draft().to_owned();
-    let guard = Guard::new(&root, &id, create.bundle.clone(), || {
+    let guard = Guard::new(|| {
+        remove(&root, &id, &create.bundle);
         if let Some(trace) = &trace {
             trace.remove();
         }
@@ -112,7 +162,7 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
     // After the guard, which would otherwise hold them open: their end tells that the process has ended.
     let (watcher_end, process_end) = UnixStream::pair().context("cannot make a pair of sockets")?;
     let watch = Watch {
-        program: profile::watching(&force.profile)
+        program: profile::watching(&in_force.force.profile)
             .map_err(gabion_learn::LearnError::from)?
             .program,
         channel: process_end.into(),
@@ -125,15 +175,7 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         let subject = Subject {
             pid,
             channel: watcher_end,
-            profile: force.profile.clone(),
-            filters: force.filters.clone(),
-            held: force
-                .held
-                .get("bounding")
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect(),
+            force: in_force.force.clone(),
         };
         watcher = Some(
             Watcher::start(subject, trace.as_ref())
@@ -142,7 +184,7 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         Ok(())
     };
     let started = || {
-        book.note(Verdict::Started, Some("watched by gabion learn"))
+        book.note(Verdict::Started, Some(WATCHED))
             .map_err(|failure| ContainerError::Other(failure.line()))
     };
     let patience = Patience {
@@ -171,9 +213,17 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
             ended: words(ended),
             traced,
             lost: seen.lost,
+            attached: false,
             new: Vec::new(),
         };
-        let text = write(&mut output, options, &force, (seen, run), untraced.as_deref())?;
+        let text = write(
+            &mut output,
+            options,
+            name,
+            &in_force,
+            (seen, run),
+            untraced.as_deref(),
+        )?;
         Ok((ended, text))
     })();
     guard.done();
@@ -185,16 +235,24 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
     })
 }
 
-/// What is in force in the container while it learns.
-struct Force {
-    profile: Profile,
-    filters: Vec<gabion_seccomp::Program>,
-    held: Sets,
+/// Where it is written.
+fn directory(options: &Options, id: &str) -> PathBuf {
+    match &options.output {
+        Some(directory) => directory.clone(),
+        None => PathBuf::from(format!("{id}.learnt")),
+    }
 }
 
-impl Force {
-    fn of(admitted: &Admitted) -> Result<Force, Failure> {
-        let document = admitted.document();
+/// What is in force in the container while it learns.
+struct InForce {
+    force: Force,
+    /// All of its sets of capabilities.
+    sets: Sets,
+}
+
+impl InForce {
+    /// Of a container with this effective configuration.
+    fn of(document: &Value) -> Result<InForce, Failure> {
         let value = document.pointer("/linux/seccomp").unwrap_or(&Value::Null);
         let profile = Profile::from_value(value)
             .with_context(|| "config.json#/linux/seccomp")?
@@ -223,14 +281,18 @@ impl Force {
                 .context("config.json#/linux/seccomp")?
                 .program,
         );
-        let held = ["bounding", "effective", "permitted", "inheritable", "ambient"]
+        let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"]
             .into_iter()
             .map(|set| (set.to_owned(), list(&format!("/process/capabilities/{set}"))))
             .collect();
-        Ok(Force {
-            profile,
-            filters,
-            held,
+        let held = bounding.into_iter().collect();
+        Ok(InForce {
+            force: Force {
+                profile,
+                filters,
+                held,
+            },
+            sets,
         })
     }
 }
@@ -239,14 +301,18 @@ impl Force {
 fn trace(id: &str) -> (Option<Trace>, Option<String>) {
     match Trace::new(&format!("gabion-learn-{id}-{}", std::process::id())) {
         Ok(trace) => {
-            let lacks = (!trace.tells_capabilities()).then(|| {
-                "this kernel has no tracepoint capability:cap_capable (Linux 6.14), and capabilities were not told"
-                    .to_owned()
-            });
+            let lacks = lacks(&trace);
             (Some(trace), lacks)
         }
         Err(why) => (None, Some(why)),
     }
+}
+
+/// What a trace cannot tell.
+fn lacks(trace: &Trace) -> Option<String> {
+    (!trace.tells_capabilities()).then(|| {
+        "this kernel has no tracepoint capability:cap_capable (Linux 6.14), and capabilities were not told".to_owned()
+    })
 }
 
 fn words(ended: Ended) -> String {
@@ -265,7 +331,8 @@ fn words(ended: Ended) -> String {
 fn write(
     output: &mut Output,
     options: &Options,
-    force: &Force,
+    id: &str,
+    in_force: &InForce,
     (seen, run): (Seen, Run),
     untraced: Option<&str>,
 ) -> Result<String, Failure> {
@@ -279,15 +346,18 @@ fn write(
     observations.runs.push(run);
     all.merge(observations);
 
-    let learnt = profile::narrow(&force.profile, &all, options.arguments);
+    let learnt = profile::narrow(&in_force.force.profile, &all, options.arguments);
     let portable = if options.any_runtime {
         let wide = profile::with_runtimes(&all);
-        profile::portable(&profile::narrow(&force.profile, &wide, options.arguments), &wide)
+        profile::portable(
+            &profile::narrow(&in_force.force.profile, &wide, options.arguments),
+            &wide,
+        )
     } else {
         profile::portable(&learnt, &all)
     };
-    let sets = forms::needed(&force.held, &all);
-    let bounding = force.held.get("bounding").cloned().unwrap_or_default();
+    let sets = forms::needed(&in_force.sets, &all);
+    let bounding = in_force.sets.get("bounding").cloned().unwrap_or_default();
     let default =
         Profile::from_value(&gabion_seccomp::default::profile(&bounding)).context("the default profile")?;
     let default_path = Path::new("default");
@@ -297,13 +367,16 @@ fn write(
         (learnt_path, Some(&learnt)),
         Some(110),
     )?;
-    let (before, after) = (profile::allowed(&force.profile), profile::allowed(&learnt));
+    let (before, after) = (
+        profile::allowed(&in_force.force.profile),
+        profile::allowed(&learnt),
+    );
     let report = |everything, width| {
         Report {
             seen: &all,
             before: &before,
             after: &after,
-            held: &force.held,
+            held: &in_force.sets,
             untraced,
             everything,
             width,
@@ -316,7 +389,7 @@ fn write(
         ("docker.json", json(&profile::docker(&portable))?),
         (
             "kubernetes.yaml",
-            forms::kubernetes(&forms::resource_name(&options.id), &sets, &portable).into_bytes(),
+            forms::kubernetes(&forms::resource_name(id), &sets, &portable).into_bytes(),
         ),
         ("oci.json", json(&forms::oci(&sets, &learnt))?),
         ("diff.txt", diff.into_bytes()),
