@@ -60,6 +60,35 @@ fn outcome(profile: &Profile, program: &Program, name: &str, number: u32) -> Str
     format!("{}; else {otherwise}", conditions.join("; "))
 }
 
+/// Rules with several conditions on one argument, in words: all have to hold here, as the runtime-spec says. libseccomp
+/// refuses such a rule, and runtimes that use it make one rule of each condition.
+pub fn read_otherwise_elsewhere(profile: &Profile) -> Vec<String> {
+    let several = profile.syscalls.iter().filter_map(|rule| {
+        let is_again = |(place, condition): &(usize, &Condition)| {
+            rule.args[..*place].iter().any(|before| before.index == condition.index)
+        };
+        let (_, again) = rule.args.iter().enumerate().find(is_again)?;
+        let does = match verdict(rule.action, rule.errno_ret) {
+            answer if answer.lets_through() => "allows",
+            Verdict::Notify | Verdict::Trace(_) => "asks about",
+            _ => "denies",
+        };
+        let conditions: Vec<String> = rule
+            .args
+            .iter()
+            .map(|condition| in_words(condition, rule.names.first().map_or("", String::as_str)))
+            .collect();
+        Some(format!(
+            "{}: a rule has several conditions on argument {}, and all have to hold: {}. runc and crun take each of its \
+             conditions alone, so that the rule {does} more under them. One rule for each says that everywhere.",
+            rule.names.join(", "),
+            again.index,
+            conditions.join(" and ")
+        ))
+    });
+    several.collect()
+}
+
 /// A verdict in words.
 pub fn said(verdict: Verdict) -> String {
     match verdict {
@@ -379,6 +408,38 @@ mod tests {
         );
         assert!(
             outcomes["ioctl"].contains("fails with EPERM if argument 1 is TIOCSTI (0x5412) under the mask")
+        );
+    }
+
+    #[test]
+    fn rules_that_other_runtimes_read_otherwise_are_named() {
+        let rule = |action: &str, indexes: &[u32]| {
+            let args: Vec<_> = indexes
+                .iter()
+                .map(|index| json!({"index": index, "value": 16, "op": "SCMP_CMP_NE"}))
+                .collect();
+            json!({"names": ["socket", "socketpair"], "action": action, "args": args})
+        };
+        let words = |rules: &[serde_json::Value]| {
+            read_otherwise_elsewhere(&profile(
+                &json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}),
+            ))
+        };
+        assert_eq!(words(&[rule("SCMP_ACT_ALLOW", &[0, 1, 2])]), [""; 0]);
+        let said = words(&[
+            rule("SCMP_ACT_ALLOW", &[1, 0, 0]),
+            rule("SCMP_ACT_ERRNO", &[0, 0]),
+        ]);
+        assert!(
+            said[0].starts_with(
+                "socket, socketpair: a rule has several conditions on argument 0, and all have to hold: "
+            ) && said[0].contains("argument 0 is not AF_NETLINK (16) and argument 0 is not")
+                && said[0].contains("so that the rule allows more under them"),
+            "{said:?}"
+        );
+        assert!(
+            said[1].contains("so that the rule denies more under them"),
+            "{said:?}"
         );
     }
 

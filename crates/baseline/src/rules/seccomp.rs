@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::change::Change;
-use crate::config::Seccomp;
+use crate::config::{Seccomp, SeccompArg};
 use crate::facts::{Fact, FactKind, ListenerFact};
 use crate::pointer::Pointer;
 use crate::policy::SeccompGap;
@@ -85,7 +85,9 @@ static SEC_01: Rule = Rule {
     id: "SEC-01",
     title: "there is a seccomp filter, and all of it is understood",
     meaning: "linux.seccomp is absent, null or empty, which all mean that no filter is loaded; or it has an \
-              action, operator, architecture, flag or argument number that the runtime-spec does not have.",
+              action, operator, architecture, flag or argument number that the runtime-spec does not have. A rule with \
+              several conditions on one argument is recorded in every profile: all of them have to hold, and runtimes \
+              that use libseccomp take each of them alone.",
     why: "Without a filter the workload may call all of the kernel, and it is in the rarely used calls that \
           holes are found year after year. A word that is not understood is a part of the filter that its \
           author counts on and nobody loads, so it is refused in every profile.",
@@ -181,8 +183,36 @@ fn understood(filter: &Seccomp, violations: &mut Violations) {
                     .levels(EVERYWHERE);
             }
         }
+        if let Some(argument) = given_twice(rule.args.items()) {
+            words
+                .violations
+                .report(
+                    place().key("args"),
+                    format!(
+                        "several conditions on argument {argument}: all have to hold, as the runtime-spec says, and runc and \
+                         crun take each condition of such a rule alone"
+                    ),
+                    "one condition on each argument; a rule of its own for each alternative",
+                )
+                .levels(RECORDED);
+        }
     }
 }
+
+/// The first argument that has more than one condition.
+fn given_twice(conditions: &[SeccompArg]) -> Option<u32> {
+    let indexes = || conditions.iter().map(|condition| condition.index);
+    let mut later = indexes().enumerate();
+    later.find_map(|(place, index)| {
+        indexes()
+            .take(place)
+            .any(|before| before == index)
+            .then_some(index)
+    })
+}
+
+/// What is understood, and means something else to others.
+const RECORDED: Levels = Levels::new(Level::Audit, Level::Audit, Level::Audit);
 
 /// What is not understood is refused in every profile.
 const EVERYWHERE: Levels = Levels::new(Level::Deny, Level::Deny, Level::Deny);
@@ -733,6 +763,32 @@ mod tests {
                                          "op": "SCMP_CMP_MASKED_EQ"}]}),
         );
         table("SEC-01", &host(), &[("all understood", fine, ["", "", ""])]);
+    }
+
+    #[test]
+    fn a_rule_that_other_runtimes_read_otherwise_is_recorded() {
+        let rule = |indexes: &[u32]| {
+            let args: Vec<Value> = indexes
+                .iter()
+                .map(|index| json!({"index": index, "value": 1, "op": "SCMP_CMP_NE"}))
+                .collect();
+            with(json!({"defaultAction": "SCMP_ACT_ERRNO",
+                        "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": args}]}))
+        };
+        let audit = "audit /linux/seccomp/syscalls/0/args";
+        table(
+            "SEC-01",
+            &host(),
+            &[
+                ("each argument once", rule(&[0, 1, 2]), ["", "", ""]),
+                ("one twice", rule(&[0, 1, 0]), [audit, audit, audit]),
+            ],
+        );
+        let found = &findings("SEC-01", Profile::Baseline, &rule(&[0, 1, 1]), &host())[0].found;
+        assert!(
+            found.starts_with("several conditions on argument 1: all have to hold"),
+            "{found}"
+        );
     }
 
     #[test]

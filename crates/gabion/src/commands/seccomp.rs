@@ -280,6 +280,14 @@ fn show(options: &Show) -> Result<ExitCode, Failure> {
         out.push_str(&wrap(&format!("{}: {answer}", calls.join(", ")), 2, 4, width));
         out.push('\n');
     }
+    let elsewhere = words::read_otherwise_elsewhere(&profile);
+    if !elsewhere.is_empty() {
+        out.push_str("\nMeans something else to other runtimes\n");
+    }
+    for words in elsewhere {
+        out.push_str(&wrap(&words, 2, 4, width));
+        out.push('\n');
+    }
     if !compiled.ignored_names.is_empty() {
         let names = format!(
             "Not known, and without effect: {}.",
