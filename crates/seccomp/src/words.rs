@@ -1,6 +1,6 @@
 //! A profile in human words: what becomes of each call, what is different between two, and the names of arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::abi::Abi;
 use crate::compile::{CompileError, Target, compile};
@@ -9,7 +9,7 @@ use crate::program::Program;
 use crate::reach::{Kind, Word, possible};
 use crate::rules::verdict;
 use crate::syscalls::{self, Resolved, resolve};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, rank};
 
 /// What becomes of each call of the native architecture, by name.
 ///
@@ -43,21 +43,38 @@ fn outcome(profile: &Profile, program: &Program, name: &str, number: u32) -> Str
         .filter(|rule| rule.names.iter().any(|has| has == name));
     let (mut conditions, mut otherwise) = (Vec::new(), None);
     for rule in rules {
-        let answer = said(verdict(rule.action, rule.errno_ret));
+        let answer = verdict(rule.action, rule.errno_ret);
         if rule.args.is_empty() {
-            otherwise.get_or_insert(answer);
+            otherwise.get_or_insert(said(answer));
         } else {
             let all: Vec<String> = rule
                 .args
                 .iter()
                 .map(|condition| in_words(condition, name))
                 .collect();
-            conditions.push(format!("{answer} if {}", all.join(" and ")));
+            let words = format!("{} if {}", said(answer), all.join(" and "));
+            conditions.push((rank(answer.encode()), words));
         }
     }
+    // As they are tried: of those that hold, the strictest counts (crate::rules).
+    conditions.sort_by_key(|(rank, _)| *rank);
+    let mut conditions: Vec<String> = conditions.into_iter().map(|(_, words)| words).collect();
+    let mut told = BTreeSet::new();
+    conditions.retain(|words| told.insert(words.clone()));
     let otherwise =
         otherwise.unwrap_or_else(|| said(verdict(profile.default_action, profile.default_errno_ret)));
-    format!("{}; else {otherwise}", conditions.join("; "))
+    format!("{}{ELSE}{otherwise}", conditions.join(OR))
+}
+
+/// Between the answers of a call that depends on its arguments.
+const OR: &str = "; ";
+/// Before the last of them.
+const ELSE: &str = "; else ";
+
+/// The answers of [`outcomes`] for one call, as they are tried: the first whose condition holds counts, and the last has
+/// none. One, if it does not depend on arguments.
+pub fn answers_in_order(outcome: &str) -> Vec<&str> {
+    outcome.split(OR).collect()
 }
 
 /// Rules with several conditions on one argument, in words: all have to hold here, as the runtime-spec says. libseccomp
@@ -136,7 +153,9 @@ fn in_words(condition: &Condition, call: &str) -> String {
         Operator::Greater => "is above",
         Operator::MaskedEqual => {
             let (mask, two) = (condition.value, condition.value_two.unwrap_or(0));
-            return if two == 0 {
+            return if mask == 0xffff_ffff {
+                format!("{argument} is {} in its low 32 bits", value(two))
+            } else if two == 0 {
                 format!("{argument} has none of {}", value(mask))
             } else {
                 format!("{argument} is {} under the mask {mask:#x}", value(two))
@@ -407,8 +426,27 @@ mod tests {
             outcomes["clone"].starts_with("allowed if argument 0 has none of CLONE_NEWNS|CLONE_NEWCGROUP")
         );
         assert!(
-            outcomes["ioctl"].contains("fails with EPERM if argument 1 is TIOCSTI (0x5412) under the mask")
+            outcomes["ioctl"]
+                .contains("fails with EPERM if argument 1 is TIOCSTI (0x5412) in its low 32 bits")
         );
+    }
+
+    #[test]
+    fn answers_stand_in_the_order_in_which_they_are_tried_and_once() {
+        let rule = |action: &str, value: u64| json!({"names": ["socket"], "action": action, "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]});
+        let allowed = rule("SCMP_ACT_ALLOW", 1);
+        let rules = json!({"defaultAction": "SCMP_ACT_ERRNO",
+                           "syscalls": [allowed, rule("SCMP_ACT_ERRNO", 38), allowed]});
+        let outcomes = outcomes(&profile(&rules)).unwrap();
+        assert_eq!(
+            answers_in_order(&outcomes["socket"]),
+            [
+                "fails with EPERM if argument 0 is AF_ALG (38)",
+                "allowed if argument 0 is AF_UNIX (1)",
+                "else fails with EPERM"
+            ]
+        );
+        assert_eq!(answers_in_order(&outcomes["bind"]).len(), 1);
     }
 
     #[test]

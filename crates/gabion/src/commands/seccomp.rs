@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use gabion_baseline::nearest::nearest;
 use gabion_baseline::policy::SeccompGap;
 use gabion_baseline::report::wrap;
 use gabion_filters::Filters;
-use gabion_seccomp::{Profile, Target, Verdict, compile, default, floor, words};
+use gabion_seccomp::{Profile, Program, Target, Verdict, compile, default, floor, words};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -107,23 +108,55 @@ struct Floor {
 /// What a profile may depend on.
 #[derive(Debug, Args)]
 struct Container {
-    /// The container keeps this capability, such as NET_ADMIN; may be repeated
-    #[arg(long = "cap", value_name = "NAME")]
+    /// The container keeps this capability, such as NET_ADMIN; may be repeated [default: those
+    /// of the config.json that is named, if one is]
+    #[arg(long = "cap", value_name = "NAME", value_parser = capability, verbatim_doc_comment)]
     capabilities: Vec<String>,
 }
 
-impl Container {
-    fn bounding(&self) -> Vec<String> {
-        let full = |name: &String| {
-            let name = name.to_ascii_uppercase();
-            if name.starts_with("CAP_") {
-                name
-            } else {
-                format!("CAP_{name}")
-            }
-        };
-        self.capabilities.iter().map(full).collect()
+/// `net_admin`, `CAP_NET_ADMIN`: the full name of a capability.
+fn capability(name: &str) -> Result<String, String> {
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
+    let known: Vec<String> = caps::all().into_iter().map(|one| one.to_string()).collect();
+    if known.contains(&full) {
+        return Ok(full);
     }
+    let near = nearest(&full, known.iter().map(String::as_str));
+    Err(format!("there is no capability {full}{}", or_meant(near)))
+}
+
+fn or_meant(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean {near}?"))
+        .unwrap_or_default()
+}
+
+impl Container {
+    /// The bounding set of the container in question: what was named, or what the first config.json among `files` has.
+    fn bounding(&self, files: &[&Path]) -> Result<Vec<String>, Failure> {
+        if !self.capabilities.is_empty() {
+            return Ok(self.capabilities.clone());
+        }
+        for file in files.iter().filter(|file| **file != Path::new(DEFAULT)) {
+            let document = document(file)?;
+            if let Some(set) = document.pointer("/process/capabilities/bounding") {
+                return Ok(strings(set));
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// gabion's own profile, in the place of a file.
+const DEFAULT: &str = "default";
+
+fn strings(value: &Value) -> Vec<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// What a filter may let through of the floor: what judgement asks.
@@ -152,18 +185,38 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     }
 }
 
+/// A file as JSON.
+fn document(path: &Path) -> Result<Value, Failure> {
+    let missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    if let Err(error) = std::fs::metadata(path)
+        && missing(&error)
+    {
+        return Err(Failure::error(format!(
+            "there is no file {path:?}; a profile is a file, or the word default for gabion's own"
+        )));
+    }
+    let bytes = gabion_host::bundle::read_config(path)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::error(format!("{}: is no JSON: {error}", path.display())))
+}
+
 /// Reads a profile; `None` if the file says that there is no filter.
 pub(crate) fn read(path: &Path, bounding: &[String]) -> Result<(Value, Option<Profile>), Failure> {
-    let value = if path == Path::new("default") {
+    let value = if path == Path::new(DEFAULT) {
         default::profile(bounding)
     } else {
-        let bytes = gabion_host::bundle::read_config(path)?;
-        let document: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::error(format!("{}: is no JSON: {error}", path.display())))?;
-        oci(document, bounding)
+        oci(document(path)?, bounding)
     };
-    let profile = Profile::from_value(&value)
-        .map_err(|error| Failure::error(format!("{}#{}: {error}", path.display(), error.pointer())))?;
+    let shown = path.display();
+    if !value.is_null() && !value.is_object() {
+        return Err(Failure::error(format!(
+            "{shown}: is no seccomp profile, which is an object with defaultAction and syscalls"
+        )));
+    }
+    let profile = Profile::from_value(&value).map_err(|error| match error.pointer() {
+        "" => Failure::error(format!("{shown}: is no seccomp profile: {error}")),
+        pointer => Failure::error(format!("{shown}#{pointer}: {error}")),
+    })?;
     Ok((value, profile))
 }
 
@@ -187,14 +240,7 @@ fn oci(document: Value, bounding: &[String]) -> Value {
     } else {
         ("arm64", "SCMP_ARCH_AARCH64")
     };
-    let names = |value: &Value, key: &str| -> Vec<String> {
-        let list = value.get(key).and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
-    };
+    let names = |value: &Value, key: &str| strings(&value[key]);
     let has_capability = |list: &[String]| list.iter().any(|one| bounding.contains(one));
     let mut oci = document;
     let mut architectures = vec![native.to_owned()];
@@ -239,8 +285,8 @@ fn outcomes(path: &Path, profile: Option<&Profile>) -> Result<BTreeMap<String, S
 }
 
 fn show(options: &Show) -> Result<ExitCode, Failure> {
-    let bounding = options.container.bounding();
     let path = &options.filter;
+    let bounding = options.container.bounding(&[path])?;
     let (value, profile) = read(path, &bounding)?;
     let Some(profile) = profile else {
         return print::out("There is no filter: every system call is made.\n");
@@ -250,8 +296,10 @@ fn show(options: &Show) -> Result<ExitCode, Failure> {
     let mut out = String::new();
     let architectures: Vec<&str> = profile.architectures.iter().map(|one| one.as_str()).collect();
     let sentence = format!(
-        "A call that is not named {}. Architectures: {}. {} instructions.",
+        "A call that is not named {}; one that is newer than those that are named may fail with ENOSYS instead. For {}. \
+         Architectures: {}. {} instructions.",
         words::action(profile.default_action, profile.default_errno_ret),
+        container_in_words(&bounding),
         if architectures.is_empty() {
             "the native one".to_owned()
         } else {
@@ -267,18 +315,23 @@ fn show(options: &Show) -> Result<ExitCode, Failure> {
     }
     let (plain, conditional): (Vec<_>, Vec<_>) = by_answer
         .into_iter()
-        .partition(|(answer, _)| !answer.contains("; else "));
+        .partition(|(answer, _)| words::answers_in_order(answer).len() == 1);
     for (answer, calls) in plain {
         out.push_str(&format!("\n{} ({})\n", capitalized(&answer), calls.len()));
         out.push_str(&wrap(&calls.join(", "), 2, 2, width));
         out.push('\n');
     }
     if !conditional.is_empty() {
-        out.push_str("\nDepends on arguments\n");
+        let title = "Depends on arguments, which count from 0; the first line that holds is the answer";
+        out.push_str(&format!("\n{}\n", wrap(title, 0, 2, width)));
     }
     for (answer, calls) in conditional {
-        out.push_str(&wrap(&format!("{}: {answer}", calls.join(", ")), 2, 4, width));
+        out.push_str(&wrap(&calls.join(", "), 2, 4, width));
         out.push('\n');
+        for answer in words::answers_in_order(&answer) {
+            out.push_str(&wrap(answer, 4, 6, width));
+            out.push('\n');
+        }
     }
     let elsewhere = words::read_otherwise_elsewhere(&profile);
     if !elsewhere.is_empty() {
@@ -289,10 +342,16 @@ fn show(options: &Show) -> Result<ExitCode, Failure> {
         out.push('\n');
     }
     if !compiled.ignored_names.is_empty() {
-        let names = format!(
-            "Not known, and without effect: {}.",
-            compiled.ignored_names.join(", ")
-        );
+        let all = native_calls();
+        let names: Vec<String> = compiled
+            .ignored_names
+            .iter()
+            .map(|name| match nearest(name, all.iter().map(String::as_str)) {
+                Some(near) => format!("{name} ({near}?)"),
+                None => name.clone(),
+            })
+            .collect();
+        let names = format!("Not known, and without effect: {}.", names.join(", "));
         out.push_str(&format!("\n{}\n", wrap(&names, 0, 0, width)));
     }
     out.push_str(&format!(
@@ -300,6 +359,23 @@ fn show(options: &Show) -> Result<ExitCode, Failure> {
         wrap(&floor_sentence(&value, &bounding)?, 0, 0, width)
     ));
     print::out(&out)
+}
+
+/// The names of all calls of this architecture.
+fn native_calls() -> Vec<String> {
+    let all = gabion_seccomp::syscalls::all(gabion_seccomp::Abi::NATIVE);
+    all.into_iter().map(|(name, _)| name).collect()
+}
+
+fn container_in_words(bounding: &[String]) -> String {
+    let names: Vec<&str> = bounding
+        .iter()
+        .map(|name| name.trim_start_matches("CAP_"))
+        .collect();
+    match names.as_slice() {
+        [] => "a container without capabilities (--cap)".to_owned(),
+        names => format!("a container that may have {}", names.join(", ")),
+    }
 }
 
 fn floor_sentence(value: &Value, bounding: &[String]) -> Result<String, Failure> {
@@ -327,7 +403,7 @@ fn capitalized(text: &str) -> String {
 }
 
 fn diff(options: &Diff) -> Result<ExitCode, Failure> {
-    let bounding = options.container.bounding();
+    let bounding = options.container.bounding(&[&options.old, &options.new])?;
     let (_, old) = read(&options.old, &bounding)?;
     let (_, new) = read(&options.new, &bounding)?;
     let width = Some(print::prose_width());
@@ -357,78 +433,91 @@ pub(crate) fn differences(
     for ((before, after), calls) in changes {
         out.push_str(&wrap(&calls.join(", "), 0, 0, width));
         out.push('\n');
-        out.push_str(&wrap(&format!("- {before}"), 2, 4, width));
-        out.push('\n');
-        out.push_str(&wrap(&format!("+ {after}"), 2, 4, width));
-        out.push('\n');
+        for (sign, answers) in [('-', before), ('+', after)] {
+            for answer in words::answers_in_order(answers) {
+                out.push_str(&wrap(&format!("{sign} {answer}"), 2, 6, width));
+                out.push('\n');
+            }
+        }
     }
     Ok(out)
 }
 
 fn test(options: &Test) -> Result<ExitCode, Failure> {
-    let bounding = options.container.bounding();
+    let bounding = options.container.bounding(&[&options.filter])?;
     let (value, profile) = read(&options.filter, &bounding)?;
-    let mut programs = Vec::new();
-    if options.floor {
-        let gaps = floor::gaps(&value, &bounding).map_err(|error| Failure::error(error.to_string()))?;
-        let entries: Vec<String> = gaps
-            .iter()
-            .filter(|gap| !gap.restricted)
-            .map(|gap| gap.entry.to_owned())
-            .collect();
-        let filter = floor::filter(&entries, &bounding).map_err(|error| Failure::error(error.to_string()))?;
-        programs.extend(filter.map(|filter| filter.program));
-    }
-    if let Some(profile) = &profile {
-        programs.push(compiled(&options.filter, profile)?.program);
-    }
     let mut arguments = Vec::new();
     for text in &options.arguments {
         let value = words::argument(text).map_err(|part| {
-            let near = gabion_baseline::nearest::nearest(&part, words::known_names())
-                .map(|near| format!("; did you mean {near}?"))
-                .unwrap_or_default();
+            let near = or_meant(nearest(&part, words::known_names()));
             Failure::error(format!(
                 "{part:?} is neither a number nor a name that is known{near}"
             ))
         })?;
         arguments.push(value);
     }
-    let shown = format!("{}({})", options.call, options.arguments.join(", "));
-    let Some(answers) = words::answers(&programs, &options.call, &arguments) else {
-        let all = gabion_seccomp::syscalls::all(gabion_seccomp::Abi::NATIVE);
-        let near =
-            gabion_baseline::nearest::nearest(&options.call, all.iter().map(|(name, _)| name.as_str()))
-                .map(|near| format!("; did you mean {near}?"))
-                .unwrap_or_default();
-        return Err(Failure::error(format!(
-            "there is no system call {:?} on this architecture{near}",
-            options.call
-        )));
-    };
-    match answers.as_slice() {
-        [answer] => {
-            print::out(&format!("{shown}: {}\n", words::said(*answer)))?;
-            Ok(if answer.lets_through() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(2)
-            })
-        }
-        several => {
-            let several: Vec<String> = several.iter().map(|answer| words::said(*answer)).collect();
-            print::out(&format!(
-                "{shown}: depends on arguments: {}\n",
-                several.join(", or ")
-            ))?;
-            Ok(ExitCode::from(3))
-        }
+    let mut own = Vec::new();
+    if let Some(profile) = &profile {
+        own.push(compiled(&options.filter, profile)?.program);
     }
+    let mut with_floor = own.clone();
+    with_floor.extend(floor_of(&value, &bounding)?);
+    let ask = |programs: &[Program]| {
+        words::answers(programs, &options.call, &arguments).ok_or_else(|| {
+            let all = native_calls();
+            let near = or_meant(nearest(&options.call, all.iter().map(String::as_str)));
+            Failure::error(format!(
+                "there is no system call {:?} on this architecture{near}",
+                options.call
+            ))
+        })
+    };
+    let (answers, stacked) = (ask(&own)?, ask(&with_floor)?);
+    let shown = match options.arguments.as_slice() {
+        [] => options.call.clone(),
+        arguments => format!("{}({})", options.call, arguments.join(", ")),
+    };
+    let asked = if options.floor { &stacked } else { &answers };
+    let mut out = format!("{shown}: {}\n", in_words(asked));
+    if !options.floor && stacked != answers {
+        out.push_str(&format!("with the floor of baseline: {}\n", in_words(&stacked)));
+    }
+    print::out(&out)?;
+    Ok(match asked.as_slice() {
+        [answer] if answer.lets_through() => ExitCode::SUCCESS,
+        [_] => ExitCode::from(2),
+        _ => ExitCode::from(3),
+    })
+}
+
+/// Answers of which one is given.
+fn in_words(answers: &[Verdict]) -> String {
+    let words: Vec<String> = answers.iter().map(|answer| words::said(*answer)).collect();
+    match words.as_slice() {
+        [answer] => answer.clone(),
+        several => format!(
+            "{}; that depends on arguments, and gabion seccomp show has the conditions",
+            several.join(", or ")
+        ),
+    }
+}
+
+/// The filter that baseline loads under a profile, if it needs one.
+fn floor_of(value: &Value, bounding: &[String]) -> Result<Option<Program>, Failure> {
+    let gaps = floor::gaps(value, bounding).map_err(|error| Failure::error(error.to_string()))?;
+    let entries: Vec<String> = gaps
+        .iter()
+        .filter(|gap| !gap.restricted)
+        .map(|gap| gap.entry.to_owned())
+        .collect();
+    let filter = floor::filter(&entries, bounding).map_err(|error| Failure::error(error.to_string()))?;
+    Ok(filter.map(|filter| filter.program))
 }
 
 fn list_floor(options: &Floor) -> Result<ExitCode, Failure> {
     let width = Some(print::prose_width());
-    let bounding = options.container.bounding();
+    let named: Vec<&Path> = options.filter.iter().map(PathBuf::as_path).collect();
+    let bounding = options.container.bounding(&named)?;
     let mut out = String::new();
     match &options.filter {
         None => {
