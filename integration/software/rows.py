@@ -132,7 +132,7 @@ chmod 755 /tmp/pg; su postgres -s /bin/bash -c /tmp/pg""",
         "title": "MariaDB", "packages": ["mariadb-server"],
         "does": "makes its tables, starts with InnoDB (io_uring, or what there is), answers, stops",
         "script": "mariadb-install-db --user=mysql --datadir=/tmp/m >/tmp/log 2>&1 || { tail /tmp/log; exit 1; }; "
-                  "mariadbd --user=mysql --datadir=/tmp/m --socket=/tmp/s --skip-networking >/tmp/log 2>&1 & "
+                  "mariadbd --user=mysql --datadir=/tmp/m --socket=/tmp/s --pid-file=/tmp/m/pid --skip-networking >/tmp/log 2>&1 & "
                   "for i in $(seq 300); do mariadb --socket=/tmp/s -e '' 2>/dev/null && break; sleep 0.2; done; "
                   "mariadb --socket=/tmp/s -Ne 'create database d; use d; create table t(a int) engine=innodb; insert into t values (41), (1); select sum(a) from t' || tail /tmp/log; "
                   "mariadb-admin --socket=/tmp/s shutdown; wait; echo ended $?",
