@@ -1,6 +1,9 @@
 //! `Create`: a root file system, streams, and gabion.
 
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::events::task as event;
@@ -15,6 +18,21 @@ use crate::runtime::{self, Console};
 use crate::shim::{Reply, SOCKETS, Shim};
 use crate::stdio::{self, Opened, Streams, Whose};
 use crate::wire::{Answer, Code, Fault, encode};
+
+/// The shim's ends of the streams of a process that is about to be started, or where its terminal arrives.
+pub(super) struct Ends {
+    pumps: Vec<stdio::Pump>,
+    input: Option<OwnedFd>,
+    console: Option<Console>,
+}
+
+impl Ends {
+    /// What gabion is told of them.
+    pub(super) fn flags(&self) -> impl Iterator<Item = OsString> {
+        let console = self.console.iter();
+        console.flat_map(|console| ["--console-socket".into(), console.path().into()])
+    }
+}
 
 impl Shim {
     pub(super) fn create(&mut self, reply: Reply, request: api::CreateTaskRequest) -> Outcome {
@@ -59,7 +77,7 @@ impl Shim {
         let key = Key::new(&request.id, "");
         let pid_file = bundle.join("init.pid");
         let prepared = self.prepare(&key, &streams, options.io_owner);
-        let begun = prepared.and_then(|(opened, console)| {
+        let begun = prepared.and_then(|(child, ends)| {
             let mut line = words(&["create", "--bundle"]);
             line.extend([
                 bundle.clone().into(),
@@ -68,16 +86,13 @@ impl Shim {
             ]);
             line.extend(options.no_pivot.then(|| "--no-pivot".into()));
             line.extend(options.no_new_keyring.then(|| "--no-new-keyring".into()));
-            if let Some(console) = &console {
-                line.extend(["--console-socket".into(), console.path().into()]);
-            }
+            line.extend(ends.flags());
             line.push((&request.id).into());
-            let Opened { child, pumps, input } = opened;
             self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
                 let bundle = container.bundle.clone();
                 let outcome = outcome.map_err(failed("create")).and_then(|()| {
                     shim.containers.insert(key.container.clone(), container);
-                    shim.begun(&key, pumps, input, console, &pid_file)
+                    shim.begun(&key, ends, &pid_file)
                 });
                 match outcome {
                     Ok(pid) => {
@@ -122,35 +137,33 @@ impl Shim {
         key: &Key,
         streams: &Streams,
         owner: Option<(u32, u32)>,
-    ) -> Result<(Opened, Option<Console>), Fault> {
+    ) -> Result<([Stdio; 3], Ends), Fault> {
         if streams.terminal {
             let number = self.number();
             let console = Console::new(Path::new(SOCKETS), number).map_err(Fault::unknown)?;
-            let nothing = Opened {
-                child: runtime::nowhere(),
+            let ends = Ends {
                 pumps: Vec::new(),
                 input: None,
+                console: Some(console),
             };
-            return Ok((nothing, Some(console)));
+            return Ok((runtime::nowhere(), ends));
         }
         let whose = Whose {
             namespace: &self.arguments.namespace,
             id: &key.container,
             owner,
         };
-        let opened = stdio::open(streams, whose).map_err(Fault::unknown)?;
-        Ok((opened, None))
+        let Opened { child, pumps, input } = stdio::open(streams, whose).map_err(Fault::unknown)?;
+        let ends = Ends {
+            pumps,
+            input,
+            console: None,
+        };
+        Ok((child, ends))
     }
 
     /// gabion has made the container, or restored it: there is a first process.
-    pub(super) fn begun(
-        &mut self,
-        key: &Key,
-        pumps: Vec<stdio::Pump>,
-        input: Option<std::os::fd::OwnedFd>,
-        console: Option<Console>,
-        pid_file: &Path,
-    ) -> Result<u32, Fault> {
+    pub(super) fn begun(&mut self, key: &Key, ends: Ends, pid_file: &Path) -> Result<u32, Fault> {
         let pid = runtime::read_pid(pid_file).map_err(Fault::unknown)?;
         let cgroup = Cgroup::of(pid);
         let watch = cgroup
@@ -160,22 +173,17 @@ impl Shim {
         let container = self.container(&key.container)?;
         container.init.pid = pid;
         (container.cgroup, container.watch) = (cgroup, watch);
-        self.connect_streams(key, pumps, input, console)?;
+        self.connect_streams(key, ends)?;
         if let Some(exit) = self.stray(pid) {
             self.exited(key, exit);
         }
         Ok(pid as u32)
     }
 
-    pub(super) fn connect_streams(
-        &mut self,
-        key: &Key,
-        mut pumps: Vec<stdio::Pump>,
-        mut input: Option<std::os::fd::OwnedFd>,
-        console: Option<Console>,
-    ) -> Result<(), Fault> {
+    pub(super) fn connect_streams(&mut self, key: &Key, ends: Ends) -> Result<(), Fault> {
+        let (mut pumps, mut input) = (ends.pumps, ends.input);
         let mut terminal = None;
-        if let Some(console) = console {
+        if let Some(console) = ends.console {
             let master = console.receive().map_err(Fault::unknown)?;
             let streams = self.known(key)?.streams.clone();
             let whose = Whose {

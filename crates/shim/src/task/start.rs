@@ -8,12 +8,13 @@ use containerd_shim_protos::events::task as event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::create::Ends;
 use super::{CRIU, Outcome, check_id, done, failed, wait_answer, words};
 use crate::cgroup::Cgroup;
 use crate::process::{Exit, Key, Phase, Process};
-use crate::runtime::{self, Console};
+use crate::runtime;
 use crate::shim::{Reply, Shim};
-use crate::stdio::{self, Opened, Streams};
+use crate::stdio::Streams;
 use crate::wire::{Code, Fault, encode};
 
 impl Shim {
@@ -63,7 +64,7 @@ impl Shim {
         let container = self.container(&key.container)?;
         let (options, bundle) = (container.options.clone(), container.bundle.clone());
         let streams = container.init.streams.clone();
-        let (opened, console) = self.prepare(key, &streams, options.io_owner)?;
+        let (child, ends) = self.prepare(key, &streams, options.io_owner)?;
         let pid_file = bundle.join("init.pid");
         // Locks are kept, as ctr has them kept by a checkpoint; containerd has no words for what a restore is to keep.
         let mut line = words(&["restore", "--detach", "--file-locks", "--bundle"]);
@@ -77,30 +78,20 @@ impl Shim {
             pid_file.clone().into(),
         ]);
         line.extend(options.no_pivot.then(|| "--no-pivot".into()));
-        if let Some(console) = &console {
-            line.extend(["--console-socket".into(), console.path().into()]);
-        }
+        line.extend(ends.flags());
         line.push((&key.container).into());
-        let Opened { child, pumps, input } = opened;
         let key = key.clone();
         self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
             let outcome = outcome
                 .map_err(failed("restore"))
-                .and_then(|()| shim.restored(&key, pumps, input, console, &pid_file));
+                .and_then(|()| shim.restored(&key, ends, &pid_file));
             shim.started(reply, &key, outcome);
         })
     }
 
     /// gabion has restored the container.
-    fn restored(
-        &mut self,
-        key: &Key,
-        pumps: Vec<stdio::Pump>,
-        input: Option<std::os::fd::OwnedFd>,
-        console: Option<Console>,
-        pid_file: &Path,
-    ) -> Result<(), Fault> {
-        let outcome = self.begun(key, pumps, input, console, pid_file);
+    fn restored(&mut self, key: &Key, ends: Ends, pid_file: &Path) -> Result<(), Fault> {
+        let outcome = self.begun(key, ends, pid_file);
         let container = self.container(&key.container)?;
         container.images = None;
         if outcome.is_err() && container.init.pid != 0 {
@@ -122,7 +113,7 @@ impl Shim {
         let process = self.known(key)?;
         let (spec, streams) = (process.spec.clone(), process.streams.clone());
         Cgroup::prepare_to_move();
-        let (opened, console) = self.prepare(key, &streams, options.io_owner)?;
+        let (child, ends) = self.prepare(key, &streams, options.io_owner)?;
         let number = self.number();
         let spec_file = bundle.join(format!("exec-{number}.json"));
         let pid_file = bundle.join(format!("exec-{number}.pid"));
@@ -134,16 +125,13 @@ impl Shim {
             "--pid-file".into(),
             pid_file.clone().into(),
         ]);
-        if let Some(console) = &console {
-            line.extend(["--console-socket".into(), console.path().into()]);
-        }
+        line.extend(ends.flags());
         line.push((&key.container).into());
-        let Opened { child, pumps, input } = opened;
         let (key, file) = (key.clone(), spec_file.clone());
         let begun = self.gabion(&options, &bundle, &line, child, move |shim, outcome| {
             let outcome = outcome
                 .map_err(failed("exec"))
-                .and_then(|()| shim.executed(&key, pumps, input, console, &pid_file));
+                .and_then(|()| shim.executed(&key, ends, &pid_file));
             for path in [file, pid_file] {
                 drop(std::fs::remove_file(path));
             }
@@ -156,19 +144,12 @@ impl Shim {
     }
 
     /// gabion has started a further process.
-    pub(super) fn executed(
-        &mut self,
-        key: &Key,
-        pumps: Vec<stdio::Pump>,
-        input: Option<std::os::fd::OwnedFd>,
-        console: Option<Console>,
-        pid_file: &Path,
-    ) -> Result<(), Fault> {
+    pub(super) fn executed(&mut self, key: &Key, ends: Ends, pid_file: &Path) -> Result<(), Fault> {
         let pid = runtime::read_pid(pid_file).map_err(Fault::unknown)?;
         let early = self.stray(pid);
         let process = self.known(key)?;
         (process.pid, process.early) = (pid, early);
-        self.connect_streams(key, pumps, input, console)
+        self.connect_streams(key, ends)
     }
 
     /// A start is over: it is told, and then what happened meanwhile.
