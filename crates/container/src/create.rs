@@ -85,6 +85,11 @@ impl Created {
     pub fn pid(&self) -> Option<i32> {
         self.record.init.map(|init| init.pid)
     }
+
+    /// What is recorded of it, which others may change from now on.
+    pub fn into_record(self) -> Record {
+        self.record
+    }
 }
 
 /// Creates a container. When this returns an error, nothing of it is left: no directory, cgroup, mount, process.

@@ -38,8 +38,7 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
     if options.detach {
         let mut watched = false;
         let outcome = gabion_container::create(&root, *admitted, &create).and_then(|created| {
-            drop(created);
-            watched = is_watched(&root, &root.read(&id)?);
+            watched = is_watched(&root, &created.into_record());
             gabion_container::start(&root, &id).inspect_err(|_| {
                 if let Err(left) = gabion_container::delete(&root, &id, Force::Yes) {
                     context.warn(&format!("{id} could not be started, and not be removed: {left}"));
