@@ -332,7 +332,7 @@ impl Relay {
 
     /// Writes what is pending, as much as the container takes.
     pub(crate) fn give_input(&mut self) -> Result<()> {
-        let Some(sink) = &mut self.sink else {
+        let Some(sink) = self.sink.as_mut().filter(|_| !self.pending.is_empty()) else {
             return Ok(());
         };
         match sink.write(&self.pending) {
@@ -367,13 +367,14 @@ impl Source {
             match self.file.read(&mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
-                    let written = if self.is_error {
-                        std::io::stderr().write_all(&buffer[..count])
-                    } else {
-                        let mut output = std::io::stdout();
-                        output.write_all(&buffer[..count]).and_then(|()| output.flush())
+                    let (mut output, name): (Box<dyn Write>, _) = match self.is_error {
+                        true => (Box::new(std::io::stderr()), "standard error"),
+                        false => (Box::new(std::io::stdout()), "standard output"),
                     };
-                    written.map_err(ContainerError::file("cannot write to", "standard output"))?;
+                    output
+                        .write_all(&buffer[..count])
+                        .and_then(|()| output.flush())
+                        .map_err(ContainerError::file("cannot write to", name))?;
                     continue;
                 }
                 Err(error) if error.raw_os_error() == Some(nix::libc::EINTR) => continue,
