@@ -27,8 +27,8 @@ pub(crate) struct Finish {
     /// In the order of `mounts`.
     mounts: Vec<MountStep>,
     devices: Vec<Device>,
-    /// What was to be masked or made read-only: its place in the configuration, and the path.
-    covered: Vec<(String, PathBuf)>,
+    /// What was to be masked or made read-only: the list's name in `linux`, the place in it, and the path.
+    covered: Vec<(&'static str, usize, PathBuf)>,
     /// What is mounted below /dev, if /dev itself is the image's: see [`own_dev`].
     own_dev: Option<Vec<String>>,
     console: Option<ConsoleSize>,
@@ -123,8 +123,8 @@ pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], o
     }
 }
 
-/// The paths that are to be masked or read-only, each with its place in the configuration.
-fn covered(config: &Config) -> Vec<(String, PathBuf)> {
+/// The paths that are to be masked or read-only, as [`Finish::covered`].
+fn covered(config: &Config) -> Vec<(&'static str, usize, PathBuf)> {
     let Some(linux) = config.linux.value() else {
         return Vec::new();
     };
@@ -135,7 +135,7 @@ fn covered(config: &Config) -> Vec<(String, PathBuf)> {
     .into_iter()
     .flat_map(|(name, list)| {
         let paths = list.items().iter().enumerate();
-        paths.map(move |(index, path)| (format!("/linux/{name}/{index}"), PathBuf::from(path)))
+        paths.map(move |(index, path)| (name, index, PathBuf::from(path)))
     })
     .collect()
 }
@@ -263,13 +263,13 @@ pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
     for device in &work.devices {
         finish_device(device)?;
     }
-    for (pointer, path) in &work.covered {
+    for (list, index, path) in &work.covered {
         // libcontainer covers what a link leads to, and passes over one that leads nowhere. The reality gate wants the
         // path itself (V-08, V-09), but only `start` would tell.
         if path.is_symlink() {
             return Err(Failure::Other(format!(
-                "config.json#{pointer}: {path:?} is a symbolic link in this image, which cannot be covered itself. Name what \
-                 it leads to, or remove it"
+                "config.json#/linux/{list}/{index}: {path:?} is a symbolic link in this image, which cannot be covered \
+                 itself. Name what it leads to, or remove it"
             )));
         }
     }

@@ -108,12 +108,9 @@ fn watch(
     say(&format!("Watching container {}.\n", found.id));
 
     let end = options.time.map(|time| clock + time);
-    let seen = {
-        let container = (&found.root, &found.id);
-        let end = wait(&mut attached, &process, post, &signals, container, end)?;
-        (attached.finish(), end)
-    };
-    let (seen, end) = seen;
+    let container = (&found.root, &found.id);
+    let end = wait(&mut attached, &process, post, &signals, container, end)?;
+    let seen = attached.finish();
     let start = match is_from_start {
         true => "watched from its start",
         false => "watched when it ran already, so that what it called before is missing",
