@@ -3,9 +3,13 @@
 //! ```text
 //! load architecture ──unlisted──▶ KILL_PROCESS
 //!   │ native, then the listed compatible ones
-//! load number ──binary search over runs of numbers with one outcome──▶ return
+//! load number ──search over runs of numbers with one outcome (`search.rs`)──▶ return
 //!                                                       └──▶ compare arguments ──▶ return
 //! ```
+//!
+//! Loading a filter takes the kernel some 0.2 us for each instruction, in every start of a container, so a filter is
+//! kept short: comparisons of arguments are written once for all calls that share them, and a list of values of one
+//! argument is searched for as numbers are.
 //!
 //! The search tree is weighted. Since Linux 5.11 the kernel asks a filter once, when it is loaded, which numbers it
 //! allows whatever the arguments, and does not run it for them again; what still runs are the calls whose arguments
@@ -26,13 +30,14 @@
 //! The native architecture is always part of the filter, listed or not. A listed architecture that the target's
 //! kernel never reports is left out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::abi::{Abi, X32_BIT};
 use crate::assembler::{Assembler, Entry, Place};
 use crate::profile::{Action, Architecture, Flag, Profile};
 use crate::program::{MAX_INSTRUCTIONS, Program, code};
 use crate::rules::{Compare, Conditional, Decisions, Outcome, Test, date, decide};
+use crate::search::{self, Run};
 use crate::syscalls::{Resolved, resolve};
 use crate::verdict::Verdict;
 
@@ -134,6 +139,7 @@ fn generate(
     let date = date(profile);
     let mut assembler = Assembler::default();
     let mut next = assembler.returning(Verdict::KillProcess.encode());
+    let mut written = Written::default();
     for abis in groups.iter().rev() {
         let mut decisions = decide(profile, date, abis);
         if let Some(verdict) = unlisted_x32
@@ -142,7 +148,7 @@ fn generate(
         {
             decisions.push(X32_BIT, Outcome::Fixed(verdict.encode()));
         }
-        let search = search(&mut assembler, &decisions)?;
+        let search = search(&mut assembler, &decisions, &mut written)?;
         let search = assembler.step(code::LD_DATA, NUMBER, search);
         let architecture = abis
             .first()
@@ -239,14 +245,28 @@ fn ignored_names(profile: &Profile, native: Abi) -> Vec<String> {
         .collect()
 }
 
-/// Writes the search over all runs; gives the place where it begins, with the number in the accumulator.
-fn search(assembler: &mut Assembler, decisions: &Decisions) -> Result<Place, CompileError> {
-    let weights: Vec<u64> = decisions
+/// Writes the search for a number; gives the place where it begins, with the number in the accumulator.
+fn search(
+    assembler: &mut Assembler,
+    decisions: &Decisions,
+    written: &mut Written,
+) -> Result<Place, CompileError> {
+    let runs: Vec<Run<Outcome>> = decisions
         .runs
         .iter()
-        .map(|(number, outcome)| weight(*number, *outcome))
+        .map(|(number, outcome)| Run {
+            start: *number,
+            outcome: *outcome,
+            weight: weight(*number, *outcome),
+        })
         .collect();
-    node(assembler, decisions, &decisions.runs, &weights)
+    search::write(assembler, &runs, &mut |assembler, outcome| match outcome {
+        Outcome::Fixed(value) => Ok(assembler.returning(value)),
+        Outcome::Depends(index) => match decisions.conditional.get(index) {
+            Some(conditional) => written.place(assembler, conditional),
+            None => Ok(assembler.returning(Verdict::KillProcess.encode())),
+        },
+    })
 }
 
 /// How near to the root a run should be; see the module's text.
@@ -258,49 +278,31 @@ fn weight(number: u32, outcome: Outcome) -> u64 {
     }
 }
 
-fn node(
-    assembler: &mut Assembler,
-    decisions: &Decisions,
-    runs: &[(u32, Outcome)],
-    weights: &[u64],
-) -> Result<Place, CompileError> {
-    if assembler.len() > MAX_INSTRUCTIONS {
-        return Err(CompileError::TooLong);
-    }
-    match runs {
-        [] => Ok(assembler.returning(Verdict::KillProcess.encode())),
-        [(_, Outcome::Fixed(value))] => Ok(assembler.returning(*value)),
-        [(_, Outcome::Depends(index))] => match decisions.conditional.get(*index) {
-            Some(conditional) => alternatives(assembler, conditional),
-            None => Ok(assembler.returning(Verdict::KillProcess.encode())),
-        },
-        _ => {
-            let middle = balance(weights);
-            let (left, right) = (&runs[..middle], &runs[middle..]);
-            let (left_weights, right_weights) = weights.split_at(middle);
-            // The further one first, since the program is written from its end.
-            let no_less = node(assembler, decisions, right, right_weights)?;
-            let less = node(assembler, decisions, left, left_weights)?;
-            Ok(assembler.branch(code::JGE_K, right[0].0, no_less, less))
-        }
-    }
-}
+/// Where each comparison of arguments was written: calls, and architectures, share them.
+#[derive(Debug, Default)]
+struct Written(HashMap<Conditional, Place>);
 
-/// Where to cut, so that both sides weigh about the same and neither is empty.
-fn balance(weights: &[u64]) -> usize {
-    let total: u64 = weights.iter().sum();
-    let mut left = 0;
-    let mut best = (u64::MAX, 1);
-    for (index, weight) in weights.iter().enumerate().take(weights.len().saturating_sub(1)) {
-        left += weight;
-        best = best.min((left.abs_diff(total - left), index + 1));
+impl Written {
+    fn place(&mut self, assembler: &mut Assembler, conditional: &Conditional) -> Result<Place, CompileError> {
+        if let Some(place) = self.0.get(conditional) {
+            return Ok(*place);
+        }
+        let place = alternatives(assembler, conditional)?;
+        self.0.insert(conditional.clone(), place);
+        Ok(place)
     }
-    best.1
 }
 
 fn alternatives(assembler: &mut Assembler, conditional: &Conditional) -> Result<Place, CompileError> {
     let mut next = Entry::plain(assembler.returning(conditional.otherwise));
-    for (tests, value) in conditional.alternatives.iter().rev() {
+    let mut rest = conditional.alternatives.as_slice();
+    while let Some((tests, value)) = rest.last() {
+        let (before, values) = values_of_one_argument(rest);
+        if values.len() > 1 {
+            next = switch(assembler, values, next)?;
+            rest = before;
+            continue;
+        }
         let mut hit = Entry::plain(assembler.returning(*value));
         for test in tests.iter().rev() {
             hit = compare(assembler, test, hit, next);
@@ -309,8 +311,91 @@ fn alternatives(assembler: &mut Assembler, conditional: &Conditional) -> Result<
             }
         }
         next = hit;
+        rest = &rest[..rest.len() - 1];
     }
     Ok(next.at)
+}
+
+type Alternative = (Vec<Test>, u32);
+
+/// Splits off those alternatives at the end that each ask whether the same narrow argument is one number.
+fn values_of_one_argument(alternatives: &[Alternative]) -> (&[Alternative], &[Alternative]) {
+    let Some((argument, _)) = alternatives.last().and_then(asks_for_one_value) else {
+        return (alternatives, &[]);
+    };
+    let others = alternatives
+        .iter()
+        .rposition(|one| asks_for_one_value(one).is_none_or(|(asked, _)| asked != argument));
+    alternatives.split_at(others.map_or(0, |at| at + 1))
+}
+
+/// The argument and the number, if that is all that is asked.
+fn asks_for_one_value((tests, _): &Alternative) -> Option<(Test, u32)> {
+    match tests.as_slice() {
+        [
+            test @ Test {
+                narrow: true,
+                negated: false,
+                compare: Compare::Masked { mask, value },
+                ..
+            },
+        ] if lower(*mask) == u32::MAX => {
+            let argument = Test {
+                compare: Compare::AtLeast(0),
+                ..*test
+            };
+            Some((argument, lower(*value)))
+        }
+        _ => None,
+    }
+}
+
+/// Writes a search for the values of an argument, of which the first listed counts; others go on at `next`.
+fn switch(
+    assembler: &mut Assembler,
+    alternatives: &[Alternative],
+    next: Entry,
+) -> Result<Entry, CompileError> {
+    let mut returned = BTreeMap::new();
+    let mut argument = None;
+    for (asked, value, returns) in alternatives
+        .iter()
+        .filter_map(|one| asks_for_one_value(one).map(|(asked, value)| (asked, value, one.1)))
+    {
+        argument.get_or_insert(asked);
+        returned.entry(value).or_insert(returns);
+    }
+    let Some(argument) = argument else {
+        return Ok(next);
+    };
+    let mut runs: Vec<Run<Option<u32>>> = Vec::new();
+    let mut push = |start: u32, outcome: Option<u32>| {
+        if runs.last().is_none_or(|last| last.outcome != outcome) {
+            runs.push(Run {
+                start,
+                outcome,
+                weight: 1,
+            });
+        }
+    };
+    // The first number behind those that are written.
+    let mut behind = Some(0);
+    for (value, returns) in returned {
+        if let Some(start) = behind.filter(|start| *start < value) {
+            push(start, None);
+        }
+        push(value, Some(returns));
+        behind = value.checked_add(1);
+    }
+    if let Some(start) = behind {
+        push(start, None);
+    }
+    let offset = half(&argument, false);
+    let search = search::write(assembler, &runs, &mut |assembler, outcome| {
+        Ok(outcome.map_or(next.holding(offset), |value| assembler.returning(value)))
+    })?;
+    let load = assembler.step(code::LD_DATA, offset, search);
+    Ok(Entry::loading(load, offset, search))
 }
 
 /// Writes one test, in one or two halves.

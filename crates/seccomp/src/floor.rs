@@ -858,7 +858,7 @@ mod tests {
         assert_eq!(passing(Some(&floor), &abis), []);
         // And it is small: loading takes time for each instruction.
         assert!(
-            floor.program.instructions.len() < 900,
+            floor.program.instructions.len() < 300,
             "{}",
             floor.program.instructions.len()
         );

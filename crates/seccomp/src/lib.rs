@@ -32,6 +32,7 @@ pub mod profile;
 pub mod program;
 pub mod reach;
 mod rules;
+mod search;
 pub mod syscalls;
 mod tables;
 pub mod verdict;
