@@ -11,7 +11,7 @@
 //! [`ENTRIES`] is the data, to be read and reviewed. docs/seccomp.md has a row for each, and a test holds the two
 //! together.
 
-use std::iter;
+use std::{fmt, iter};
 
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ use crate::program::Program;
 use crate::reach::{Kind, Word, may_pass_checked};
 use crate::syscalls::{Resolved, resolve};
 use crate::verdict::Verdict;
+use crate::words::in_ranges;
 
 /// Something that no container may do, unless a capability or the site says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -396,7 +397,7 @@ pub struct Gap {
     pub entry: &'static str,
     /// In force under `restricted` alone.
     pub restricted: bool,
-    /// Such as `socket(38)`: the first few calls that may pass.
+    /// The calls that may pass, such as `socket(AF_ALG)`.
     pub calls: Vec<String>,
     /// Why it is in the floor.
     pub reason: &'static str,
@@ -433,7 +434,7 @@ pub struct Passing {
     pub entry: usize,
     /// Which of its parts.
     pub part: usize,
-    /// Such as `socket(38)`.
+    /// As people read them, such as `socket(3-9, 11)`.
     pub calls: Vec<String>,
 }
 
@@ -582,11 +583,33 @@ fn passing(compiled: Option<&Compiled>, abis: &[Abi]) -> Vec<Passing> {
             passing.push(Passing {
                 entry,
                 part: at,
-                calls,
+                calls: in_ranges(&calls),
             });
         }
     }
     passing
+}
+
+/// The arguments of a kind of calls. Displays as it is written behind the call's name, such as `(38)`.
+#[derive(Debug, Clone, Copy)]
+enum Arguments {
+    Any,
+    First(u32),
+    FirstAndThird(u32, u32),
+    Second(u32),
+    Bit(u32),
+}
+
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arguments::Any => Ok(()),
+            Arguments::First(value) => write!(f, "({value})"),
+            Arguments::FirstAndThird(first, third) => write!(f, "({first}, _, {third})"),
+            Arguments::Second(value) => write!(f, "(_, {value:#x})"),
+            Arguments::Bit(bit) => write!(f, "({bit:#x})"),
+        }
+    }
 }
 
 impl Part {
@@ -613,8 +636,8 @@ impl Part {
         })
     }
 
-    /// The kinds of calls that it is about, with their arguments in words.
-    fn kinds(&self, name: &str, abi: Abi) -> Box<dyn Iterator<Item = (Kind, String)>> {
+    /// The kinds of calls that it is about.
+    fn kinds(&self, name: &str, abi: Abi) -> Box<dyn Iterator<Item = (Kind, Arguments)>> {
         let Resolved::Number(nr) = resolve(name, abi) else {
             return Box::new(iter::empty());
         };
@@ -627,28 +650,28 @@ impl Part {
             Kind { nr, arch, args }
         };
         match self.only {
-            Only::All => Box::new(iter::once((kind(&[]), String::new()))),
+            Only::All => Box::new(iter::once((kind(&[]), Arguments::Any))),
             Only::First(values) => Box::new(
                 values
                     .iter()
-                    .map(move |value| (kind(&[(0, Word::exactly(*value))]), format!("({value})"))),
+                    .map(move |value| (kind(&[(0, Word::exactly(*value))]), Arguments::First(*value))),
             ),
             Only::FirstAndThird(first, thirds) => Box::new(thirds.iter().map(move |third| {
                 let known = [(0, Word::exactly(first)), (2, Word::exactly(*third))];
-                (kind(&known), format!("({first}, _, {third})"))
+                (kind(&known), Arguments::FirstAndThird(first, *third))
             })),
             Only::Second(mask, values) => Box::new(values.iter().map(move |value| {
                 let word = Word {
                     known: mask,
                     value: *value,
                 };
-                (kind(&[(1, word)]), format!("(_, {value:#x})"))
+                (kind(&[(1, word)]), Arguments::Second(*value))
             })),
             Only::Bits(mask) => Box::new(
                 (0..32)
                     .map(|bit| 1_u32 << bit)
                     .filter(move |bit| mask & bit != 0)
-                    .map(move |bit| (kind(&[(0, Word::with_bits(bit))]), format!("({bit:#x})"))),
+                    .map(move |bit| (kind(&[(0, Word::with_bits(bit))]), Arguments::Bit(bit))),
             ),
             // What is none of some values has no fixed bits; these are what the entry exists for. The sign is known
             // to be off, which keeps the question "which?", all bits set, apart.
@@ -660,7 +683,7 @@ impl Part {
                             known: bit | 0x8000_0000,
                             value: bit,
                         };
-                        (kind(&[(0, word)]), format!("({bit:#x})"))
+                        (kind(&[(0, word)]), Arguments::Bit(bit))
                     }),
             ),
         }
@@ -995,7 +1018,7 @@ mod tests {
             {"names": ["bpf"], "action": "SCMP_ACT_ERRNO"},
         ]});
         let gaps = gaps(&sly, &[]).unwrap();
-        assert_eq!(gaps[0].calls, ["socket(38)", "socketpair(38)"]);
+        assert_eq!(gaps[0].calls, ["socket(AF_ALG)", "socketpair(AF_ALG)"]);
         assert!(!names(&gaps).contains(&"bpf"));
         let fine = json!({"defaultAction": "SCMP_ACT_KILL_PROCESS"});
         assert_eq!(super::gaps(&fine, &[]).unwrap(), []);

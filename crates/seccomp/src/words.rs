@@ -272,7 +272,7 @@ fn number_name(call: &str, index: u32, number: u64) -> String {
 
 /// Calls such as `socket(38)` and `socket(39)`, as they are listed of the floor, with their numbers in ranges:
 /// `socket(38-39)`. A number that stands alone has its name.
-pub fn in_ranges(calls: &[String]) -> Vec<String> {
+pub(crate) fn in_ranges(calls: &[String]) -> Vec<String> {
     const FEW: usize = 3;
     let mut merged: Vec<(&str, Vec<u64>, String)> = Vec::new();
     for call in calls {

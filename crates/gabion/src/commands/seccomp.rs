@@ -171,7 +171,7 @@ pub(crate) fn gaps(
         .map(|gap| SeccompGap {
             entry: gap.entry.to_owned(),
             restricted: gap.restricted,
-            calls: words::in_ranges(&gap.calls),
+            calls: gap.calls,
         })
         .collect())
 }
@@ -545,7 +545,7 @@ fn list_floor(options: &Floor) -> Result<ExitCode, Failure> {
             for gap in gaps {
                 let only = if gap.restricted { " (restricted only)" } else { "" };
                 out.push_str(&wrap(
-                    &format!("{}{only}: {}", gap.entry, words::in_ranges(&gap.calls).join(", ")),
+                    &format!("{}{only}: {}", gap.entry, gap.calls.join(", ")),
                     0,
                     4,
                     width,
