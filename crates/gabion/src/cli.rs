@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use gabion_baseline::Profile;
 use gabion_sys::early;
 
@@ -156,6 +156,45 @@ pub(crate) enum Command {
     Learn(learn::Options),
 }
 
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// All commands have hundreds of flags, which take clap longer to put up than it takes to read a line. So a line of
+    /// an engine is first read as one of the command alone that it seems to be. If that fails, for help or for whatever
+    /// reason, it is read as one of all commands.
+    ///
+    /// # Errors
+    /// It is no command line of gabion's, or it asks for help.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+        let name_and_flags = arguments.iter().skip(1).find_map(|argument| {
+            ENGINES_COMMANDS
+                .iter()
+                .find(|(name, _)| argument.as_os_str() == *name)
+        });
+        if let Some((name, flags)) = name_and_flags {
+            let alone = Globals::augment_args(clap::Command::new("gabion"))
+                .disable_version_flag(true)
+                .subcommand(flags(clap::Command::new(*name)));
+            if let Ok(mut matches) = alone.try_get_matches_from(arguments) {
+                return Cli::from_arg_matches_mut(&mut matches);
+            }
+        }
+        Cli::try_parse_from(arguments)
+    }
+}
+
+/// The commands that engines call, each with what puts its flags up.
+const ENGINES_COMMANDS: &[(&str, fn(clap::Command) -> clap::Command)] = &[
+    ("create", create::Options::augment_args),
+    ("start", start::Options::augment_args),
+    ("state", state::Options::augment_args),
+    ("exec", exec::Options::augment_args),
+    ("kill", kill::Options::augment_args),
+    ("delete", delete::Options::augment_args),
+    ("run", run::Options::augment_args),
+    ("ps", pause::Ps::augment_args),
+];
+
 /// The help that is printed for a command line without a command.
 pub(crate) fn help() -> String {
     Cli::command().render_long_help().to_string()
@@ -247,11 +286,11 @@ mod tests {
     }
 
     fn parse(line: &str) -> Cli {
-        Cli::try_parse_from(with_double_dashes(words(line))).unwrap()
+        Cli::read(&with_double_dashes(words(line))).unwrap()
     }
 
     fn error(line: &str) -> String {
-        Cli::try_parse_from(with_double_dashes(words(line)))
+        Cli::read(&with_double_dashes(words(line)))
             .unwrap_err()
             .to_string()
     }
@@ -319,6 +358,44 @@ mod tests {
                 "{rest}"
             );
             assert!(cli.command.is_some(), "{rest}");
+        }
+    }
+
+    /// Whatever the short way makes of a line, the long one makes the same of it.
+    #[test]
+    fn a_line_of_an_engine_is_read_as_one_of_all_commands_would_be() {
+        for line in [
+            "gabion --root /r --log=/l --log-format json --systemd-cgroup create --bundle /b --pid-file /p ID",
+            "gabion --rootless true --debug run -d -b /b ID --profile restricted",
+            "gabion exec -t -e A=b --user 1:2 ID sh -c run",
+            "gabion exec --process /p --detach ID",
+            "gabion exec ID kill --policy /p 1",
+            "gabion --root run create ID",
+            "gabion --root create state ID",
+            "gabion kill --all ID SIGTERM",
+            "gabion delete --force ID",
+            "gabion list start",
+            "gabion start",
+            "gabion start --help",
+            "gabion start a b",
+            "gabion creat ID",
+            "gabion create --no-such-flag ID",
+            "gabion --no-such-flag create ID",
+            "gabion create --debug ID",
+            "gabion --version create ID",
+            "gabion ps --format json ID -ef",
+            "gabion help run",
+        ] {
+            let arguments = words(line);
+            let said = |outcome: Result<Cli, clap::Error>| match outcome {
+                Ok(cli) => format!("{cli:?}"),
+                Err(error) => error.render().to_string(),
+            };
+            assert_eq!(
+                said(Cli::read(&arguments)),
+                said(Cli::try_parse_from(&arguments)),
+                "{line}"
+            );
         }
     }
 

@@ -8,7 +8,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 mod audit;
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
         tracing::debug!(%error, "the program is not sealed yet");
     }
     let arguments = cli::with_double_dashes(arguments);
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match Cli::read(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),
     };
