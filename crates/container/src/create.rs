@@ -100,14 +100,14 @@ impl Created {
 /// # Errors
 /// [`ContainerError::Exists`], [`ContainerError::Unsupported`], [`ContainerError::Process`] with what the init
 /// process reports, [`ContainerError::Build`] with libcontainer's words.
-pub fn create(root: &StateRoot, admitted: Admitted, options: &CreateOptions) -> Result<Created> {
+pub fn create(root: &StateRoot, admitted: &Admitted, options: &CreateOptions) -> Result<Created> {
     create_watched(root, admitted, options, None)
 }
 
 /// As [`create`], with a filter over the container's own that asks a watcher.
 pub(crate) fn create_watched(
     root: &StateRoot,
-    admitted: Admitted,
+    admitted: &Admitted,
     options: &CreateOptions,
     watch: Option<Watch>,
 ) -> Result<Created> {
@@ -151,7 +151,7 @@ pub(crate) fn create_watched(
     let cgroups_path = normalize::cgroups_path(config, &normalize);
     let listen_descriptors = listen_descriptors();
     let mut plan = plan::plan(
-        &admitted,
+        admitted,
         &plan::Context {
             id,
             home: &home,

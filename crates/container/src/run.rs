@@ -46,7 +46,7 @@ pub struct Foreground {
 /// As [`create`] and [`crate::start`]; nothing of the container is then left.
 pub fn run_foreground(
     root: &StateRoot,
-    admitted: Admitted,
+    admitted: &Admitted,
     mut options: CreateOptions,
     foreground: Foreground,
     started: impl FnOnce() -> Result<()>,
@@ -56,8 +56,8 @@ pub fn run_foreground(
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
     }
-    let console = own_console(root, &admitted, &mut options.console_socket)?;
-    let replaced = replaced(&admitted)?;
+    let console = own_console(root, admitted, &mut options.console_socket)?;
+    let replaced = replaced(admitted)?;
     let created = create(root, admitted, &options)?;
     let ended = (|| {
         let relay = relay(console, replaced)?;

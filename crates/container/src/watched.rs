@@ -172,7 +172,7 @@ impl Deadline {
 /// As [`crate::run_foreground`]; nothing of the container is then left.
 pub fn run_watched(
     root: &StateRoot,
-    admitted: Admitted,
+    admitted: &Admitted,
     mut options: CreateOptions,
     watch: Watch,
     patience: Patience,
@@ -182,7 +182,7 @@ pub fn run_watched(
     let descriptor = block_signals()?;
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
-    let console = own_console(root, &admitted, &mut options.console_socket)?;
+    let console = own_console(root, admitted, &mut options.console_socket)?;
     let built = create_watched(root, admitted, &options, Some(watch))?;
     let (locked, record) = (built.locked, built.record);
     let running = (|| {

@@ -27,7 +27,7 @@ use crate::policy::{self, ChosenBy};
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// What is to be built.
-    pub admitted: Box<Admitted>,
+    pub admitted: &'static Admitted,
     /// The bundle's directory, absolute.
     pub bundle: PathBuf,
     /// Descriptors of what was judged.
@@ -90,7 +90,7 @@ pub(crate) fn admit_process(
     profile: &str,
     bundle: &Path,
     host: gabion_host::Context,
-) -> Result<(Box<Admitted>, Option<LsmFact>, Book), Failure> {
+) -> Result<(&'static Admitted, Option<LsmFact>, Book), Failure> {
     let (site, by) = context.site()?;
     let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Exec)?;
     let mut policy = site.policy.clone();
@@ -137,7 +137,7 @@ pub(crate) fn admit_update(
     resources: Value,
     profile: &str,
     bundle: &Path,
-) -> Result<(Box<Admitted>, Box<Config>, Book), Failure> {
+) -> Result<(&'static Admitted, Box<Config>, Book), Failure> {
     let (site, by) = context.site()?;
     let mut book = Book::open(context, &site, id, gabion_ledger::Operation::Update)?;
     book.record.bundle = Some(bundle.display().to_string());
@@ -186,7 +186,7 @@ fn conclude(
     judgement: Judgement,
     profile: &str,
     subject: Subject<'_>,
-) -> Result<Box<Admitted>, Failure> {
+) -> Result<&'static Admitted, Failure> {
     book.record.profile = profile.to_owned();
     book.record.findings = all_recorded(judgement.findings());
     let report = Report::of(&judgement, subject);
@@ -198,7 +198,9 @@ fn conclude(
         }
         Judgement::Admitted(admitted) => {
             book.note(Verdict::Admitted, None)?;
-            Ok(admitted)
+            // One is judged in a life of this program, and needed to its end: thousands of values are not freed one
+            // by one before it.
+            Ok(Box::leak(admitted))
         }
     }
 }

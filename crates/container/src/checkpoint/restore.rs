@@ -93,8 +93,8 @@ pub struct RestoreOptions {
 /// [`ContainerError::Exists`]; [`ContainerError::Unsupported`] for what cannot be restored; [`ContainerError::Process`]
 /// with a mismatch if what was restored is not what was judged; CRIU's own words if it fails. Nothing of the container
 /// is then left.
-pub fn restore(root: &StateRoot, admitted: Admitted, options: &RestoreOptions) -> Result<()> {
-    build(root, &admitted, options).map(drop)
+pub fn restore(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Result<()> {
+    build(root, admitted, options).map(drop)
 }
 
 /// Restores a container, waits for its end, and deletes it; gives its exit status.
@@ -106,7 +106,7 @@ pub fn restore(root: &StateRoot, admitted: Admitted, options: &RestoreOptions) -
 /// As [`restore`].
 pub fn restore_foreground(
     root: &StateRoot,
-    admitted: Admitted,
+    admitted: &Admitted,
     mut options: RestoreOptions,
     subreaper: bool,
     started: impl FnOnce() -> Result<()>,
@@ -116,8 +116,8 @@ pub fn restore_foreground(
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(ContainerError::call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
     }
-    let console = run::own_console(root, &admitted, &mut options.console_socket)?;
-    let (locked, record) = build(root, &admitted, &options)?;
+    let console = run::own_console(root, admitted, &mut options.console_socket)?;
+    let (locked, record) = build(root, admitted, &options)?;
     let relay = match run::relay(console, None).and_then(|relay| started().map(|()| relay)) {
         Ok(relay) => relay,
         Err(error) => {

@@ -324,9 +324,9 @@ pub(crate) fn restore(options: &Restore, context: &Context<'_>) -> Result<ExitCo
             .map_err(|failure| ContainerError::Other(failure.line()))
     };
     let outcome = if options.detach {
-        gabion_container::restore(&root, *admitted, &restore).and_then(|()| started().map(|()| 0))
+        gabion_container::restore(&root, admitted, &restore).and_then(|()| started().map(|()| 0))
     } else {
-        gabion_container::restore_foreground(&root, *admitted, restore, !options.no_subreaper, &mut started)
+        gabion_container::restore_foreground(&root, admitted, restore, !options.no_subreaper, &mut started)
     };
     match outcome {
         Ok(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),

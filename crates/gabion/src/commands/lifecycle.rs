@@ -24,7 +24,7 @@ use crate::print;
 
 pub(crate) fn create(options: &create::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let (root, id, mut admission, create) = prepare(&options.id, &options.build, Operation::Create, context)?;
-    match gabion_container::create(&root, *admission.admitted, &create) {
+    match gabion_container::create(&root, admission.admitted, &create) {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(note_failure(&mut admission.book, &id, error)?),
     }
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
     } = admission;
     if options.detach {
         let mut watched = false;
-        let outcome = gabion_container::create(&root, *admitted, &create).and_then(|created| {
+        let outcome = gabion_container::create(&root, admitted, &create).and_then(|created| {
             watched = is_watched(&root, &created.into_record());
             gabion_container::start(&root, &id).inspect_err(|_| {
                 if let Err(left) = gabion_container::delete(&root, &id, Force::Yes) {
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
         book.note(Verdict::Started, None)
             .map_err(|failure| ContainerError::Other(failure.line()))
     };
-    match gabion_container::run_foreground(&root, *admitted, create, foreground, started) {
+    match gabion_container::run_foreground(&root, admitted, create, foreground, started) {
         Ok(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
         Err(error) => Err(note_failure(&mut book, &id, error)?),
     }
@@ -153,11 +153,11 @@ fn start_process(options: &exec::Options, context: &Context<'_>) -> Result<ExitC
             .map_err(|failure| ContainerError::Other(failure.line()))
     };
     let outcome = if options.detach {
-        gabion_container::exec(&root, &id, &admitted, &exec)
+        gabion_container::exec(&root, &id, admitted, &exec)
             .and_then(|_| started())
             .map(|()| 0)
     } else {
-        gabion_container::exec_foreground(&root, &id, &admitted, exec, &mut started)
+        gabion_container::exec_foreground(&root, &id, admitted, exec, &mut started)
     };
     match outcome {
         Ok(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),

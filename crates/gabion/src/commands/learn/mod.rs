@@ -191,7 +191,7 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
         time: options.time,
         grace: GRACE,
     };
-    let ended = run_watched(&root, *admitted, create, watch, patience, created, started);
+    let ended = run_watched(&root, admitted, create, watch, patience, created, started);
     let seconds = clock.elapsed().as_secs();
     // Every process of the container is gone by now, so the thread that watched them comes to its end.
     let seen = watcher.map(|watcher| watcher.join(trace.as_ref())).transpose();
