@@ -183,8 +183,11 @@ impl Cli {
     }
 }
 
-/// The commands that engines call, each with what puts its flags up.
-const ENGINES_COMMANDS: &[(&str, fn(clap::Command) -> clap::Command)] = &[
+/// Puts up the flags of a command.
+type Flags = fn(clap::Command) -> clap::Command;
+
+/// The commands that engines call.
+const ENGINES_COMMANDS: &[(&str, Flags)] = &[
     ("create", create::Options::augment_args),
     ("start", start::Options::augment_args),
     ("state", state::Options::augment_args),

@@ -146,7 +146,7 @@ pub(crate) fn run(options: &Options, context: &Context<'_>) -> Result<ExitCode, 
             .filter(|schema| !schema.is_empty()),
         memory_bandwidth: options.mem_bw_schema.clone().filter(|schema| !schema.is_empty()),
     };
-    match gabion_container::update(&root, &id, &admitted, &wanted, &old, &schemata) {
+    match gabion_container::update(&root, &id, admitted, &wanted, &old, &schemata) {
         Ok(()) => {
             book.note(Verdict::Done, None)?;
             Ok(ExitCode::SUCCESS)
