@@ -4,7 +4,8 @@
 #
 #   bench/seccomp.sh     GABION names the program; ROUNDS (default 15) of RUNS (default 6); LIMIT in ms (default 0.5)
 #
-# gabion loads its floor under the profile; "gabion-" is without the floor, which is what the others do. Fails if the
+# gabion loads its floor under the profile; "gabion-" is without the floor, which is what the others do, and "gabion~"
+# with a profile that has a rule more, so that its filter is not built in, but kept from the first start. Fails if the
 # median difference for gabion is over the limit. Takes root, and changes nothing outside a mount namespace of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +29,7 @@ trap 'umount -l "$place" && rmdir "$place"' EXIT
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then mount -t cgroup2 gabion-bench /sys/fs/cgroup; fi
 
 rootfs=$place/rootfs
-mkdir -p "$rootfs"/{bin,dev,etc,proc,sys,tmp} "$place"/{spec,with,without}
+mkdir -p "$rootfs"/{bin,dev,etc,proc,sys,tmp} "$place"/{spec,with,site,without}
 cp /bin/busybox "$rootfs/bin/busybox"
 ln -s busybox "$rootfs/bin/true"
 ledger="[ledger]
@@ -41,13 +42,20 @@ printf '[rules]\nSEC-01 = "off"\nSEC-03 = "off"\n%s\n' "$ledger" >"$place/withou
 jq --arg rootfs "$rootfs" '.process.terminal = false | .process.args = ["/bin/true"] | .root.path = $rootfs
     | .ociVersion = "1.0.2" | .linux.cgroupsPath = "/gabion-bench-seccomp" | del(.linux.seccomp)' \
     "$place/spec/config.json" >"$place/without/config.json"
-jq --slurpfile profile crates/seccomp/tests/profiles/docker-20.10.json '.linux.seccomp = $profile[0]' \
+jq --slurpfile profile crates/seccomp/profiles/docker-20.10.json '.linux.seccomp = $profile[0]' \
     "$place/without/config.json" >"$place/with/config.json"
+jq '.linux.seccomp.syscalls += [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]' \
+    "$place/with/config.json" >"$place/site/config.json"
+
+bundle_of() { # RUNTIME with|without
+    if [ "$*" = "gabion~ with" ]; then echo "$place/site"; else echo "$place/$2"; fi
+}
 
 command_of() { # RUNTIME with|without
-    local policy=$2
+    local policy=$2 bundle
+    bundle=$(bundle_of "$@")
     case $1 in
-    gabion) echo "$GABION --root $place/state --policy $place/$policy.toml run --bundle $place/$2 gabion-bench" ;;
+    gabion | gabion~) echo "$GABION --root $place/state --policy $place/$policy.toml run --bundle $bundle gabion-bench" ;;
     gabion-)
         if [ "$policy" = with ]; then policy=no-floor; fi
         echo "$GABION --root $place/state --policy $place/$policy.toml run --bundle $place/$2 gabion-bench"
@@ -58,7 +66,7 @@ command_of() { # RUNTIME with|without
 }
 
 able=()
-for runtime in gabion gabion- runc crun crun-; do
+for runtime in gabion gabion~ gabion- runc crun crun-; do
     if [ "$runtime" = crun- ] && [ "${able[-1]}" = crun ]; then continue; fi
     for which in with without; do
         if ! sh -c "$(command_of "$runtime" "$which")" >"$place/once.txt" 2>&1 </dev/null; then
@@ -73,12 +81,12 @@ done
 # What was asked for is what runs: the number of filters in each case.
 for runtime in "${able[@]}"; do
     for which in with without; do
+        config=$(bundle_of "$runtime" "$which")/config.json
+        cp "$config" "$place/kept.json"
         jq '.process.args = ["/bin/busybox", "grep", "-E", "^Seccomp_filters", "/proc/self/status"]' \
-            "$place/$which/config.json" >"$place/asking.json"
-        cp "$place/$which/config.json" "$place/kept.json"
-        cp "$place/asking.json" "$place/$which/config.json"
+            "$place/kept.json" >"$config"
         echo "$runtime, $which: $(sh -c "$(command_of "$runtime" "$which")" </dev/null)"
-        cp "$place/kept.json" "$place/$which/config.json"
+        cp "$place/kept.json" "$config"
     done
 done
 

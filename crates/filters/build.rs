@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use gabion_seccomp::{default, floor};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 #[path = "src/common.rs"]
@@ -18,7 +19,7 @@ use key::{Key, Kind, key};
 fn main() -> Outcome<()> {
     let source = Path::new("../seccomp/src");
     println!("cargo::rerun-if-changed={}", source.display());
-    for file in ["build.rs", "src/common.rs", "src/key.rs"] {
+    for file in ["build.rs", "src/common.rs", "src/key.rs", "../seccomp/profiles"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
@@ -42,6 +43,13 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn records(compiler: &Key) -> Outcome<Vec<(Key, Vec<u8>)>> {
     let mut records = Vec::new();
+    for (engine, text) in common::ENGINES_PROFILES {
+        let profile: Value = serde_json::from_str(text).map_err(|error| format!("{engine}: {error}"))?;
+        records.push((
+            key(compiler, Kind::Study, &profile)?,
+            floor::study(&profile)?.to_bytes(),
+        ));
+    }
     for bounding in common::common_bounding_sets() {
         let profile = default::profile(&bounding);
         records.push((

@@ -374,7 +374,7 @@ fn namespaces_that_were_not_joined_are_noticed_and_the_process_does_not_run() {
 /// As Docker sends it: its own profile, under which the floor goes.
 #[test]
 fn a_process_has_the_engines_filter_and_the_floor() {
-    const DOCKER: &str = include_str!("../../crates/seccomp/tests/profiles/docker-20.10.json");
+    const DOCKER: &str = include_str!("../../crates/seccomp/profiles/docker-20.10.json");
     let filters = |policy: &str| {
         let site = Site::new();
         site.write_policy(policy);

@@ -5,7 +5,7 @@
 use gabion_integration::{Container, Site};
 use serde_json::json;
 
-const DOCKER: &str = include_str!("../../crates/seccomp/tests/profiles/docker-20.10.json");
+const DOCKER: &str = include_str!("../../crates/seccomp/profiles/docker-20.10.json");
 
 /// What a script of the container's wrote.
 #[track_caller]

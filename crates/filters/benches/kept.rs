@@ -7,11 +7,15 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use gabion_filters::{Filters, Source};
 use gabion_seccomp::{Profile, Target, compile, default, floor};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn coming_by(criterion: &mut Criterion) {
-    let docker: Value =
-        serde_json::from_str(include_str!("../../seccomp/tests/profiles/docker-20.10.json")).unwrap();
+    let built_in: Value =
+        serde_json::from_str(include_str!("../../seccomp/profiles/docker-20.10.json")).unwrap();
+    // As a site may have it.
+    let mut docker = built_in.clone();
+    let rule = json!({"names": ["read"], "action": "SCMP_ACT_ALLOW"});
+    docker["syscalls"].as_array_mut().unwrap().push(rule);
     let place = tempfile::tempdir_in("/dev/shm").unwrap();
     let kept = || {
         let filters = Filters::new();
@@ -29,6 +33,10 @@ fn coming_by(criterion: &mut Criterion) {
     assert_eq!(kept().study_from(&docker).unwrap().1, Source::Kept);
     criterion.bench_function("docker: take it from its file", |bencher| {
         bencher.iter(|| kept().study(&docker));
+    });
+    assert_eq!(kept().study_from(&built_in).unwrap().1, Source::BuiltIn);
+    criterion.bench_function("docker: built in", |bencher| {
+        bencher.iter(|| kept().study(&built_in));
     });
     let entries: Vec<String> = floor::study(&docker)
         .unwrap()

@@ -1,6 +1,35 @@
 //! What engines and gabion itself ask for on ordinary hosts: read by the build script, which makes their filters, and
 //! by the tests, which hold them against the profiles that engines send.
 
+/// What engines send for a container that asks for nothing else, by the engine's version.
+pub(crate) const ENGINES_PROFILES: [(&str, &str); 7] = [
+    (
+        "docker-20.10",
+        include_str!("../../seccomp/profiles/docker-20.10.json"),
+    ),
+    (
+        "docker-26.1",
+        include_str!("../../seccomp/profiles/docker-26.1.json"),
+    ),
+    (
+        "containerd-1.6-cri",
+        include_str!("../../seccomp/profiles/containerd-1.6-cri.json"),
+    ),
+    (
+        "containerd-2-kubernetes",
+        include_str!("../../seccomp/profiles/containerd-2-kubernetes.json"),
+    ),
+    (
+        "podman-4.3",
+        include_str!("../../seccomp/profiles/podman-4.3.json"),
+    ),
+    (
+        "podman-5.4",
+        include_str!("../../seccomp/profiles/podman-5.4.json"),
+    ),
+    ("buildah", include_str!("../../seccomp/profiles/buildah.json")),
+];
+
 /// Capabilities of ordinary containers that the default profile looks at: it is built in for each choice of these.
 pub(crate) const COMMON_CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_NET_RAW", "CAP_SYS_CHROOT"];
 

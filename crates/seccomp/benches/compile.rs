@@ -9,9 +9,9 @@ use gabion_seccomp::{Profile, Target, compile, default};
 use serde_json::Value;
 
 fn compiling(criterion: &mut Criterion) {
-    let docker: Value = serde_json::from_str(include_str!("../tests/profiles/docker-20.10.json")).unwrap();
+    let docker: Value = serde_json::from_str(include_str!("../profiles/docker-20.10.json")).unwrap();
     let kubernetes: Value =
-        serde_json::from_str(include_str!("../tests/profiles/containerd-2-kubernetes.json")).unwrap();
+        serde_json::from_str(include_str!("../profiles/containerd-2-kubernetes.json")).unwrap();
     for (name, value) in [
         ("docker-20.10", docker),
         ("containerd-2-kubernetes", kubernetes),

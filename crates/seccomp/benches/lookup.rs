@@ -22,7 +22,7 @@ mod by_library;
 
 use by_library::{by_library, optimized_by_library};
 
-const DOCKER: &str = include_str!("../tests/profiles/docker-20.10.json");
+const DOCKER: &str = include_str!("../profiles/docker-20.10.json");
 const ROUNDS: usize = 15;
 const CALLS: u32 = 100_000;
 const FILTERS: [&str; 5] = [

@@ -822,7 +822,7 @@ mod tests {
     const GARBAGE: u64 = 0x5555_0001_0000_0000;
 
     fn profile(name: &str) -> Value {
-        let path = format!("{}/tests/profiles/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/profiles/{name}.json", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 

@@ -288,7 +288,7 @@ mod tests {
             which in 0_usize..2, nr in 0_u32..470, args in prop::array::uniform6(any::<u64>()), known in any::<u32>(),
             small in any::<bool>(),
         ) {
-            let text = [include_str!("../tests/profiles/docker-20.10.json"), include_str!("../tests/profiles/podman-5.4.json")][which];
+            let text = [include_str!("../profiles/docker-20.10.json"), include_str!("../profiles/podman-5.4.json")][which];
             let program = program(&serde_json::from_str(text).unwrap());
             let args = args.map(|arg| if small { arg & 0x3f } else { arg });
             let low = |arg: u64| u32::try_from(arg & 0xffff_ffff).unwrap();

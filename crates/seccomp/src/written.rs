@@ -149,8 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read_and_is_consistent() {
-        let docker: Value =
-            serde_json::from_str(include_str!("../tests/profiles/docker-20.10.json")).unwrap();
+        let docker: Value = serde_json::from_str(include_str!("../profiles/docker-20.10.json")).unwrap();
         let odd = json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/l",
             "architectures": ["SCMP_ARCH_S390X"], "flags": ["SECCOMP_FILTER_FLAG_LOG"],
             "syscalls": [{"names": ["mount", "frobnicate"], "action": "SCMP_ACT_NOTIFY"}]});

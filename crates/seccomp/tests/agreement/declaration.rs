@@ -25,19 +25,22 @@ pub(crate) fn profiles() -> Vec<(&'static str, Value)> {
     vec![
         (
             "docker-20.10",
-            read(include_str!("../profiles/docker-20.10.json")),
+            read(include_str!("../../profiles/docker-20.10.json")),
         ),
-        ("docker-26.1", read(include_str!("../profiles/docker-26.1.json"))),
-        ("podman-4.3", read(include_str!("../profiles/podman-4.3.json"))),
-        ("podman-5.4", read(include_str!("../profiles/podman-5.4.json"))),
-        ("buildah", read(include_str!("../profiles/buildah.json"))),
+        (
+            "docker-26.1",
+            read(include_str!("../../profiles/docker-26.1.json")),
+        ),
+        ("podman-4.3", read(include_str!("../../profiles/podman-4.3.json"))),
+        ("podman-5.4", read(include_str!("../../profiles/podman-5.4.json"))),
+        ("buildah", read(include_str!("../../profiles/buildah.json"))),
         (
             "containerd-1.6-cri",
-            read(include_str!("../profiles/containerd-1.6-cri.json")),
+            read(include_str!("../../profiles/containerd-1.6-cri.json")),
         ),
         (
             "containerd-2-kubernetes",
-            read(include_str!("../profiles/containerd-2-kubernetes.json")),
+            read(include_str!("../../profiles/containerd-2-kubernetes.json")),
         ),
         ("default", gabion_seccomp::default::profile(&[])),
         (
