@@ -173,6 +173,31 @@ fn a_container_is_waited_for_and_watched_from_its_programs_first_call() {
 }
 
 #[test]
+fn one_that_runs_in_the_foreground_is_watched_as_well() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.script("mkdir /tmp/a; rmdir /tmp/a");
+    let Some((mut watcher, _)) = Watcher::new(&site, "learnt", &[&container.id]) else {
+        return;
+    };
+    container.run().ok();
+    assert_eq!(watcher.says(), format!("Watching container {}.\n", container.id));
+    let (status, report) = watcher.end();
+    assert_eq!(status, Some(0), "{report}");
+    let calls = watcher.calls();
+    assert!(calls.contains("mkdir") && calls.contains("rmdir"), "{calls:?}");
+    let started = site
+        .decisions()
+        .into_iter()
+        .find(|line| line["verdict"] == "started")
+        .unwrap();
+    assert_eq!(
+        (&started["operation"], &started["message"]),
+        (&json!("run"), &json!("watched by gabion learn"))
+    );
+}
+
+#[test]
 fn one_that_waits_for_start_and_one_with_an_annotation_are_found() {
     let site = Site::new();
     let mut container = site.container();

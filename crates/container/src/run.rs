@@ -21,6 +21,7 @@ use crate::start::start_locked;
 use crate::state::StateRoot;
 use crate::terminal::{self, Console, Relay, Replaced};
 use crate::watched::{Deadline, Step};
+use crate::watchers;
 
 /// What the caller of `run` asks for besides what `create` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Foreground {
 /// Signals are blocked before the container is made and read from a descriptor: one that arrives at any time is
 /// handled, and none interrupts anything. A program that ends at once is not missed.
 ///
-/// `started` is called when the program runs; its error ends the container.
+/// `started` is called when the program runs, with whether somebody watches it; its error ends the container.
 ///
 /// # Preconditions
 /// As [`create`].
@@ -49,7 +50,7 @@ pub fn run_foreground(
     admitted: &Admitted,
     mut options: CreateOptions,
     foreground: Foreground,
-    started: impl FnOnce() -> Result<()>,
+    started: impl FnOnce(bool) -> Result<()>,
 ) -> Result<i32> {
     let descriptor = block_signals()?;
     if foreground.subreaper {
@@ -61,8 +62,9 @@ pub fn run_foreground(
     let created = create(root, admitted, &options)?;
     let ended = (|| {
         let relay = relay(console, replaced)?;
+        let watched = watchers::tell_of_start(root, &created.record);
         start_locked(&created.locked, &created.record)?;
-        started()?;
+        started(watched)?;
         Ok(relay)
     })();
     let (locked, record) = (created.locked, created.record);

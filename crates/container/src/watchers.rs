@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ContainerError, Result};
 use crate::id::ContainerId;
-use crate::state::StateRoot;
+use crate::state::{Record, StateRoot};
 
 /// Where watchers have their sockets, whatever the state root.
 const PLACE: &str = "/run/gabion/~watchers";
@@ -43,6 +43,19 @@ pub struct News {
     pub pid: i32,
     /// Whether it is the container's first one.
     pub is_first: bool,
+}
+
+/// Tells all who wait that a container, whose first process waits for `start`, is about to be started, and says whether
+/// somebody watches it from here on.
+pub fn tell_of_start(root: &StateRoot, record: &Record) -> bool {
+    record.init.is_some_and(|init| {
+        tell(&News {
+            root: root.path().to_owned(),
+            id: record.id.clone(),
+            pid: init.pid,
+            is_first: true,
+        })
+    })
 }
 
 /// Tells all who wait, and says whether somebody watches from here on.

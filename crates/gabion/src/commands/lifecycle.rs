@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use gabion_baseline::facts::LsmFact;
-use gabion_container::watchers::{self, News};
+use gabion_container::watchers;
 use gabion_container::{
-    Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, Record,
-    StateRoot, SubCgroup, seal,
+    Container, ContainerError, ContainerId, CreateOptions, ExecOptions, Force, Foreground, Reach, StateRoot,
+    SubCgroup, seal,
 };
 use gabion_descent::Failure as DescentFailure;
 use gabion_ledger::{Operation, Verdict};
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
     if options.detach {
         let mut watched = false;
         let outcome = gabion_container::create(&root, admitted, &create).and_then(|created| {
-            watched = is_watched(&root, &created.into_record());
+            watched = watchers::tell_of_start(&root, &created.into_record());
             gabion_container::start(&root, &id).inspect_err(|_| {
                 if let Err(left) = gabion_container::delete(&root, &id, Force::Yes) {
                     context.warn(&format!("{id} could not be started, and not be removed: {left}"));
@@ -57,8 +57,8 @@ pub(crate) fn run(options: &run::Options, context: &Context<'_>) -> Result<ExitC
         keep: options.keep,
         subreaper: !options.no_subreaper,
     };
-    let started = || {
-        book.note(Verdict::Started, None)
+    let started = |watched: bool| {
+        book.note(Verdict::Started, watched.then_some(WATCHED))
             .map_err(|failure| ContainerError::Other(failure.line()))
     };
     match gabion_container::run_foreground(&root, admitted, create, foreground, started) {
@@ -77,7 +77,7 @@ pub(crate) fn start(options: &start::Options, context: &Context<'_>) -> Result<E
         &record.profile,
         &record.bundle,
     )?;
-    let watched = is_watched(&root, &record);
+    let watched = watchers::tell_of_start(&root, &record);
     match gabion_container::start(&root, &id) {
         Ok(()) => {
             book.note(Verdict::Started, watched.then_some(WATCHED))?;
@@ -89,18 +89,6 @@ pub(crate) fn start(options: &start::Options, context: &Context<'_>) -> Result<E
 
 /// What is recorded with the start of a container that is watched.
 pub(super) const WATCHED: &str = "watched by gabion learn";
-
-/// Tells whoever waits for it on this host that a container is about to be started, and says whether it is watched then.
-fn is_watched(root: &StateRoot, record: &Record) -> bool {
-    record.init.is_some_and(|init| {
-        watchers::tell(&News {
-            root: root.path().to_owned(),
-            id: record.id.clone(),
-            pid: init.pid,
-            is_first: true,
-        })
-    })
-}
 
 pub(crate) fn exec(options: &exec::Options, context: &Context<'_>) -> Result<ExitCode, Failure> {
     start_process(options, context).map_err(|failure| Failure::Exec(Box::new(failure)))
