@@ -78,7 +78,7 @@ fn read_one(file: &Path) -> Result<ExitCode, Failure> {
         .iter()
         .filter(|waiver| days_left(&site, waiver).is_none_or(|days| days < 0));
     let mut out = format!(
-        "{} is a policy: profile {}, {} levels changed, {} waivers, {} rules of its own\n",
+        "{} is a policy: profile {}; levels changed: {}; waivers: {}; rules of its own: {}\n",
         file.display(),
         policy.profile,
         policy.levels.len(),
