@@ -214,7 +214,8 @@ fn what_takes_root_is_refused_with_its_place_and_the_way_out() {
     assert!(
         answer.stderr.contains(
             "config.json#/linux/resources/memory: cannot limit anything without root: there is no cgroup for the \
-             container. Remove it, or run the container as root"
+             container. Remove it, or have the user's own systemd make one (cgroup version 2, --systemd-cgroup), or \
+             run the container as root"
         ),
         "{answer:?}"
     );

@@ -12,13 +12,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 suite=trixie
 # Beside Debian's smallest set (minbase).
 base=(systemd systemd-sysv dbus udev kmod iproute2 procps linux-image-cloud-amd64 apparmor runc crun criu busybox-static
-    python3-minimal jq uidmap util-linux)
+    python3-minimal jq uidmap util-linux dbus-user-session libpam-systemd)
 case ${1:-} in
 thin) packages=("${base[@]}") room=1024 ;;
 engines)
     packages=("${base[@]}" python3 apparmor-utils containerd docker.io docker-cli docker-buildx docker-compose podman
         buildah skopeo conmon netavark aardvark-dns iptables nftables slirp4netns passt fuse-overlayfs catatonit
-        containernetworking-plugins dbus-user-session libpam-systemd ca-certificates strace socat curl bsdutils)
+        containernetworking-plugins ca-certificates strace socat curl bsdutils)
     room=4096
     ;;
 *)

@@ -22,6 +22,7 @@ use crate::cgroup_entry::Entry;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
 use crate::rootless::Rootless;
+use crate::systemd::{self, Scope};
 
 /// What the builder needs.
 pub(crate) struct Building {
@@ -36,6 +37,8 @@ pub(crate) struct Building {
     pub(crate) preserved_descriptors: u32,
     /// The container's cgroup, where the builder can begin in it.
     pub(crate) cgroup: Option<Entry>,
+    /// Where systemd moves the builder, without root.
+    pub(crate) scope: Option<Scope>,
     /// What the builder enters first, without root.
     pub(crate) rootless: Option<Rootless>,
 }
@@ -157,6 +160,9 @@ fn inside(
     // Outside of any user namespace that might deny it. An ordinary user keeps theirs (see the module `rootless`).
     if nix::unistd::geteuid().is_root() {
         nix::unistd::setgroups(&[]).map_err(|errno| format!("setgroups([]): {errno}"))?;
+    }
+    if let Some(scope) = &building.scope {
+        systemd::attach(scope, "", nix::unistd::getpid()).map_err(|error| error.to_string())?;
     }
     if let Some(rootless) = &building.rootless {
         rootless.enter()?;

@@ -37,7 +37,7 @@ use crate::rootless::{self, Rootless};
 use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status::{self, START_FIFO};
-use crate::systemd::{self, Scope, Told, Unit};
+use crate::systemd::{self, Scope, Told, Unit, Whose};
 use crate::trees;
 use crate::update;
 use crate::watched::Watch;
@@ -114,11 +114,12 @@ pub(crate) fn create_watched(
     let config = admitted.config();
     let id = options.id.as_str();
     check_console(config, options)?;
+    let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
+    let unit = unit(config, options, cgroup_mode)?;
     if options.rootless {
-        rootless::check(config)?;
+        rootless::check(config, unit.is_some())?;
     }
     let rootfs = rootfs(config, &options.bundle)?;
-    let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
     limits::check_unified(config, cgroup_mode)?;
     let uid = config
         .process
@@ -132,13 +133,13 @@ pub(crate) fn create_watched(
     let trees = trees::make(config, &options.bundle, &options.held)?;
     let destinations = destinations::of(config, &rootfs);
     let own_dev = normalize::has_own_dev(config, &rootfs);
-    let unit = unit(config, options, cgroup_mode)?;
     let normalize = normalize::Context {
         id,
         bundle: &options.bundle,
         home: &home,
         hooks: trampolines.document.clone(),
-        unit: unit.as_ref(),
+        // Without root, libcontainer does without a cgroup.
+        unit: unit.as_ref().filter(|_| !options.rootless),
         namespaces: &options.held.namespaces,
         user_namespace: user_namespace.as_ref(),
         rootless: options.rootless,
@@ -191,11 +192,15 @@ pub(crate) fn create_watched(
     };
     let mut promise = Promise {
         filters: plan.filters.len() as u64,
-        limits: match options.rootless {
+        limits: match options.rootless && scope.is_none() {
             true => Vec::new(),
             false => limits::of(config, scope.as_ref()),
         },
-        devices: devices::of(config)?,
+        devices: match options.rootless {
+            // Guarding them takes root. The user namespace is stricter.
+            true => None,
+            false => Some(devices::of(config)?),
+        },
         plan: promised,
     };
     let late = config.hooks.value().cloned().unwrap_or_default();
@@ -240,7 +245,11 @@ pub(crate) fn create_watched(
         };
         let built = build(
             &locked,
-            (entry, rootless),
+            (
+                entry,
+                rootless,
+                record.scope.as_ref().filter(|_| options.rootless),
+            ),
             admitted.document(),
             &document,
             options,
@@ -277,13 +286,17 @@ pub(crate) fn create_watched(
             Some(agent) => hand_over(agent, pid, &HookState::creating(config, id, &options.bundle))?,
         }
         disable_oom_killer(config, &record.cgroups)?;
-        if !options.rootless {
+        if options.rootless {
+            update::set_all(config, cgroup_mode, &record.cgroups)?;
+        } else {
             limits::set_pids(config, &record.cgroups)?;
             update::set_io_weight(config, cgroup_mode, &record.cgroups)?;
-            if let Some(scope) = &record.scope {
-                systemd::tell(scope, &record.cgroups, &Told::nothing())?;
-            }
-            devices::restrict(&promise.devices, cgroup_mode, &record.cgroups)?;
+        }
+        if let Some(scope) = &record.scope {
+            systemd::tell(scope, &record.cgroups, &Told::nothing())?;
+        }
+        if let Some(rules) = &promise.devices {
+            devices::restrict(rules, cgroup_mode, &record.cgroups)?;
         }
         cgroup::verify(&promise, pid, &record.cgroups)?;
         // The kernel shows an ordinary user nothing of a process that is not dumpable.
@@ -330,18 +343,24 @@ pub(crate) fn undone(
     error
 }
 
-/// The scope that systemd is asked for, if it is.
+/// The scope that systemd is asked for, if it is. Version 1 has nothing that it could hand over to an ordinary user.
 fn unit(config: &gabion_baseline::Config, options: &CreateOptions, mode: CgroupMode) -> Result<Option<Unit>> {
-    if !options.systemd_cgroup || options.rootless {
+    if !options.systemd_cgroup || (options.rootless && mode != CgroupMode::Unified) {
         return Ok(None);
     }
-    unit_of(config, options.id.as_str(), mode).map(Some)
+    let whose = Whose::of_caller(options.rootless);
+    unit_of(config, options.id.as_str(), mode, whose).map(Some)
 }
 
 /// The scope that systemd is to make for a container.
-pub(crate) fn unit_of(config: &gabion_baseline::Config, id: &str, mode: CgroupMode) -> Result<Unit> {
+pub(crate) fn unit_of(
+    config: &gabion_baseline::Config,
+    id: &str,
+    mode: CgroupMode,
+    whose: Whose,
+) -> Result<Unit> {
     systemd::check(mode)?;
-    let mut unit = Unit::of(normalize::written_cgroups_path(config), id)?;
+    let mut unit = Unit::of(normalize::written_cgroups_path(config), id, whose)?;
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
     let unified = resources.and_then(|resources| resources.unified.value());
     let group = unified.and_then(|unified| unified.get("memory.oom.group"));
@@ -355,12 +374,11 @@ pub(crate) fn enter_scope(
     locked: &mut Locked,
     record: &mut Record,
 ) -> Result<systemd::Placeholder> {
-    let cgroup = unit.cgroup();
     let scope = record
         .scope
         .as_ref()
         .ok_or_else(|| ContainerError::Other("there is a unit without a scope".to_owned()))?;
-    let place = systemd::start(unit, scope, &cgroup)?;
+    let (place, cgroup) = systemd::start(unit, scope)?;
     record.cgroups = vec![cgroup];
     locked.save(record)?;
     Ok(place)
@@ -368,7 +386,7 @@ pub(crate) fn enter_scope(
 
 fn build(
     locked: &Locked,
-    (cgroup, rootless): (Option<Entry>, Option<Rootless>),
+    (cgroup, rootless, scope): (Option<Entry>, Option<Rootless>, Option<&Scope>),
     effective: &serde_json::Value,
     document: &serde_json::Value,
     options: &CreateOptions,
@@ -403,6 +421,7 @@ fn build(
         no_pivot: options.no_pivot,
         preserved_descriptors: options.preserved_descriptors,
         cgroup,
+        scope: scope.cloned(),
         rootless,
     };
     builder::build(&building, channel, |to_create| descent(to_create, to_start)).map_err(

@@ -8,10 +8,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
+use gabion_host::namespaces::is_in_user_namespace;
 use nix::errno::Errno;
+use nix::unistd::{geteuid, getpid};
 
 use crate::error::{ContainerError, Result};
 use crate::state::Record;
+use crate::systemd::{self, Scope};
 
 /// A cgroup below a container's, as `--cgroup` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(crate) struct Places {
     cgroups: Vec<PathBuf>,
     /// The first process, unless the caller has chosen a place.
     init: Option<i32>,
+    /// What systemd has made of the container, and where in it the place is.
+    scope: Option<(Scope, PathBuf)>,
 }
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -107,6 +112,10 @@ impl Places {
             } else {
                 None
             },
+            scope: record.scope.clone().map(|scope| {
+                let below = chosen.last().map(|choice| choice.path.clone());
+                (scope, below.unwrap_or_default())
+            }),
         })
     }
 
@@ -130,6 +139,15 @@ impl Places {
                 .and_then(|init| beside(init, cgroup));
             if let Some(of_init) = of_init {
                 answer = enter(&of_init, own);
+            }
+            // An ordinary user may write there, and still not move a process out of what is the host's: systemd may.
+            if answer == Err(Errno::EACCES)
+                && let Some((scope, below)) = self
+                    .scope
+                    .as_ref()
+                    .filter(|_| !geteuid().is_root() || is_in_user_namespace())
+            {
+                return systemd::attach(scope, &format!("/{}", below.display()), getpid());
             }
             answer.map_err(|errno| {
                 ContainerError::Other(format!(

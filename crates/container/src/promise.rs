@@ -47,8 +47,8 @@ pub(crate) struct Promise {
     pub(crate) filters: u64,
     /// Limits of its cgroups.
     pub(crate) limits: Vec<Limit>,
-    /// Which devices its cgroups let it use.
-    pub(crate) devices: DeviceRules,
+    /// Which devices its cgroups let it use; none if they guard no devices, without root.
+    pub(crate) devices: Option<DeviceRules>,
 }
 
 impl Promise {

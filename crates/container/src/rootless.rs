@@ -6,7 +6,10 @@
 //! newuidmap(1) and newgidmap(1), which give what /etc/subuid and /etc/subgid say. setgroups(2) is denied for good
 //! before that, so that nobody gets rid of a group that takes rights away (CVE-2014-8989).
 //!
-//! There is no cgroup for the container. With version 1 libcontainer insists on one, so its writes go to a tmpfs that lies
+//! There is no cgroup for the container, unless the user's own systemd is asked for one (`--systemd-cgroup`, version 2). What
+//! it makes is the user's, below what the host's systemd has handed over: its files take the limits, once the container
+//! is built, and systemd moves into it whoever has to be there, as the session's own cgroup is the host's.
+//! libcontainer knows nothing of it. With version 1 libcontainer insists on one, so its writes go to a tmpfs that lies
 //! over /sys/fs/cgroup in the builder's own mount namespace. What would have to be limited there is refused first.
 
 use std::fs;
@@ -132,11 +135,11 @@ fn hierarchies() -> std::result::Result<Vec<PathBuf>, String> {
         .collect())
 }
 
-/// Refuses what cannot be had without root.
+/// Refuses what cannot be had without root; and without a cgroup, unless there is one.
 ///
 /// # Errors
 /// [`ContainerError::Unsupported`] with the place and the way out.
-pub(crate) fn check(config: &Config) -> Result<()> {
+pub(crate) fn check(config: &Config, has_cgroup: bool) -> Result<()> {
     let refused = |pointer: &str, text: &str| {
         Err(ContainerError::Unsupported {
             pointer: pointer.to_owned(),
@@ -149,7 +152,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         .iter()
         .any(|entry| entry.kind == "user" && entry.joins().is_none());
     // The kernel ends everyone in a pid namespace with its first process; otherwise a cgroup says who belongs to it.
-    if !entries.iter().any(|entry| entry.kind == "pid") {
+    if !has_cgroup && !entries.iter().any(|entry| entry.kind == "pid") {
         return refused(
             "/linux/namespaces",
             "cannot make a container without root that has no pid namespace: without a cgroup nothing would say which \
@@ -163,7 +166,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
              uidMappings and gidMappings; `gabion spec --rootless` writes such a config.json",
         );
     }
-    if let Some(resources) = linux.and_then(|linux| linux.resources.value()) {
+    let resources = linux.and_then(|linux| linux.resources.value());
+    if let Some(resources) = resources.filter(|_| !has_cgroup) {
         for (name, is_given) in [
             ("pids", !resources.pids.is_missing()),
             ("memory", !resources.memory.is_missing()),
@@ -174,8 +178,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             if is_given {
                 return refused(
                     &format!("/linux/resources/{name}"),
-                    "cannot limit anything without root: there is no cgroup for the container. Remove it, or run the \
-                     container as root",
+                    "cannot limit anything without root: there is no cgroup for the container. Remove it, or have the \
+                     user's own systemd make one (cgroup version 2, --systemd-cgroup), or run the container as root",
                 );
             }
         }

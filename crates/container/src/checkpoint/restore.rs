@@ -49,7 +49,7 @@ use crate::promise::{self, Promise};
 use crate::run;
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
 use crate::status;
-use crate::systemd::{self, Scope, Told, Unit};
+use crate::systemd::{self, Scope, Told, Unit, Whose};
 
 const LOG: &str = "restore.log";
 
@@ -231,7 +231,9 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
             request.set_work_dir_fd(work.as_raw_fd());
             theirs = Some([images, work]);
             make_cgroup(&document, &cgroups_path, options, criu.pid())?;
-            devices::restrict(&promise.devices, CgroupMode::Unified, &record.cgroups)?;
+            if let Some(rules) = &promise.devices {
+                devices::restrict(rules, CgroupMode::Unified, &record.cgroups)?;
+            }
             request.cg_root.push(cgroup_root(criu.pid())?);
             // CRIU is in it by now.
             drop(scope);
@@ -362,7 +364,7 @@ fn plan(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Resu
     limits::check_unified(config, CgroupMode::Unified)?;
     let destinations = destinations::of(config, &rootfs);
     let unit = match options.systemd_cgroup {
-        true => Some(unit_of(config, id, CgroupMode::Unified)?),
+        true => Some(unit_of(config, id, CgroupMode::Unified, Whose::Host)?),
         false => None,
     };
     let normalize = normalize::Context {
@@ -409,7 +411,7 @@ fn plan(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Resu
         promise: Promise {
             filters: plan.filters.len() as u64,
             limits: limits::of(config, scope.as_ref()),
-            devices: devices::of(config)?,
+            devices: Some(devices::of(config)?),
             plan,
         },
         record: Record {

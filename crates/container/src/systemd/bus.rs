@@ -1,22 +1,69 @@
-//! A connection to systemd: the system's bus, or where there is none the socket that systemd itself listens on.
+//! A connection to systemd, the host's or a user's: the bus, or where there is none the socket that systemd itself
+//! listens on.
 //!
 //! One caller, one talk, then it is closed. What comes over the bus is sorted by whom the bus says it is from: an
 //! answer only the one who was called can give, but a signal anyone may send to us.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
+use super::Whose;
 use super::message::{self, Call, Kind, Message, PRELUDE, Writer};
 
-/// In this order: the bus is what systemd promises to others, and its own socket is there earlier and later.
-const SOCKETS: [(&str, Far); 2] = [
-    ("/run/dbus/system_bus_socket", Far::Bus),
-    ("/run/systemd/private", Far::Systemd),
-];
+/// Where systemd can be talked to. The bus comes first: it is what systemd promises to others, and its own socket is there
+/// earlier and later.
+fn sockets(whose: Whose) -> Vec<(PathBuf, Far)> {
+    if whose == Whose::Host {
+        return vec![
+            ("/run/dbus/system_bus_socket".into(), Far::Bus),
+            ("/run/systemd/private".into(), Far::Systemd),
+        ];
+    }
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_default();
+    let directory = runtime_directory(own_user());
+    let mut sockets: Vec<(PathBuf, Far)> = paths(&address).map(|path| (path, Far::Bus)).collect();
+    let own = directory.join("bus");
+    if sockets.iter().all(|(path, _)| *path != own) {
+        sockets.push((own, Far::Bus));
+    }
+    sockets.push((directory.join("systemd/private"), Far::Systemd));
+    sockets
+}
+
+/// The sockets of an address, such as `unix:path=/run/user/1000/bus,guid=0;unix:abstract=/tmp/x`, that are files.
+fn paths(address: &str) -> impl Iterator<Item = PathBuf> + '_ {
+    address.split(';').filter_map(|one| {
+        let mut keys = one.strip_prefix("unix:")?.split(',');
+        let path = keys.find_map(|key| key.strip_prefix("path="))?;
+        // Escaped bytes: none that a session's directory has.
+        (path.starts_with('/') && !path.contains('%')).then(|| path.into())
+    })
+}
+
+/// $XDG_RUNTIME_DIR, or where it is without a login.
+fn runtime_directory(user: u32) -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .filter(|directory| !directory.is_empty())
+        .map_or_else(|| PathBuf::from(format!("/run/user/{user}")), PathBuf::from)
+}
+
+/// Who calls, as the namespace above a user namespace knows them.
+fn own_user() -> u32 {
+    let own = nix::unistd::geteuid().as_raw();
+    let table = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let ranges = table.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
+        Some((numbers.next()?, numbers.next()?, numbers.next()?))
+    });
+    ranges
+        .filter(|(inside, _, size)| own >= *inside && own - inside < *size)
+        .find_map(|(inside, outside, _)| outside.checked_add(own - inside))
+        .unwrap_or(own)
+}
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +87,13 @@ pub(crate) enum BusError {
     /// Nobody listens, or nobody that we can talk to.
     #[error("systemd cannot be reached: {0}")]
     Unreachable(String),
+    /// The user is not logged in, as far as systemd knows.
+    #[error(
+        "the user's own systemd cannot be reached: {why}. Log in as this user (with ssh, or machinectl shell), or let one \
+         run without a login: loginctl enable-linger {user}; XDG_RUNTIME_DIR is /run/user/{user} then. Or leave the flag \
+         out, and with it limits"
+    )]
+    NoSession { why: String, user: u32 },
     /// systemd's answer.
     #[error("systemd does not do {call}: {text} ({name})")]
     Refused {
@@ -85,18 +139,25 @@ pub(crate) struct Bus {
 
 impl Bus {
     /// Connects, and asks to be told when jobs of `unit` end.
-    pub(crate) fn connect(unit: &str) -> Result<Self> {
+    pub(crate) fn connect(whose: Whose, unit: &str) -> Result<Self> {
         let mut why = Vec::new();
-        for (path, far) in SOCKETS {
-            match UnixStream::connect(Path::new(path)) {
-                Ok(stream) => return Self::begin(stream, far, unit),
+        for (path, far) in sockets(whose) {
+            match UnixStream::connect(&path) {
+                Ok(stream) => return Self::begin(stream, far, whose, unit),
                 Err(error) => why.push(format!("{path:?}: {error}")),
             }
         }
-        Err(BusError::Unreachable(why.join("; ")))
+        let why = why.join("; ");
+        Err(match whose {
+            Whose::Host => BusError::Unreachable(why),
+            Whose::User => BusError::NoSession {
+                why,
+                user: own_user(),
+            },
+        })
     }
 
-    fn begin(stream: UnixStream, far: Far, unit: &str) -> Result<Self> {
+    fn begin(stream: UnixStream, far: Far, whose: Whose, unit: &str) -> Result<Self> {
         // Process ids are sent; in another namespace they would be somebody else's.
         let peer = getsockopt(&stream, sockopt::PeerCredentials)
             .map_err(|errno| BusError::Unreachable(errno.desc().to_owned()))?;
@@ -106,6 +167,12 @@ impl Bus {
                     .to_owned(),
             ));
         }
+        // Whoever a variable may point at: a user asks nobody but the user's own.
+        if whose == Whose::User && peer.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(BusError::Unreachable(
+                "who listens there is another user".to_owned(),
+            ));
+        }
         let mut bus = Bus {
             stream,
             serial: 0,
@@ -113,7 +180,7 @@ impl Bus {
             unit: unit.to_owned(),
             ended: Vec::new(),
         };
-        bus.authenticate()?;
+        bus.authenticate(whose)?;
         if far == Far::Bus {
             bus.call_bus("Hello", None)?;
             let rule = format!(
@@ -128,11 +195,35 @@ impl Bus {
     }
 
     /// EXTERNAL: the kernel says who we are (D-Bus specification, "Authentication Protocol").
-    fn authenticate(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+    fn authenticate(&mut self, whose: Whose) -> Result<()> {
         let own = nix::unistd::geteuid().to_string();
-        let digits: String = own.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.send(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
+        let line = if whose == Whose::Host {
+            let digits: String = own.bytes().map(|byte| format!("{byte:02x}")).collect();
+            self.send(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
+            self.line()?
+        } else {
+            // In a user namespace the own id is another one than out there, so none is claimed.
+            self.send(b"\0AUTH EXTERNAL\r\n")?;
+            let line = self.line()?;
+            if line.starts_with(b"DATA") {
+                self.send(b"DATA\r\n")?;
+                self.line()?
+            } else {
+                line
+            }
+        };
+        if !line.starts_with(b"OK ") {
+            return Err(BusError::Unreachable(format!(
+                "user {own} is not let in: {:?}",
+                String::from_utf8_lossy(&line).trim_end()
+            )));
+        }
+        self.send(b"BEGIN\r\n")
+    }
+
+    /// A line of the talk before the messages.
+    fn line(&mut self) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -142,13 +233,7 @@ impl Bus {
                 break;
             }
         }
-        if !line.starts_with(b"OK ") {
-            return Err(BusError::Unreachable(format!(
-                "user {own} is not let in: {:?}",
-                String::from_utf8_lossy(&line).trim_end()
-            )));
-        }
-        self.send(b"BEGIN\r\n")
+        Ok(line)
     }
 
     fn call_bus(&mut self, member: &str, argument: Option<&str>) -> Result<Message> {
@@ -176,6 +261,11 @@ impl Bus {
             signature,
             arguments,
         })
+    }
+
+    /// A property of the manager that is a text.
+    pub(crate) fn manager_text(&mut self, property: &str) -> Result<String> {
+        self.text(MANAGER_PATH, MANAGER, property)
     }
 
     /// Calls a method of the manager that makes a job, and waits until that has ended well.
@@ -348,7 +438,7 @@ mod tests {
     fn talk<T>(far: Far, says: Vec<Vec<Vec<u8>>>, talk: impl FnOnce(&mut Bus) -> Result<T>) -> Result<T> {
         let (near, other) = UnixStream::pair().unwrap();
         let other = far_end(other, says);
-        let result = Bus::begin(near, far, "a.scope").and_then(|mut bus| talk(&mut bus));
+        let result = Bus::begin(near, far, Whose::Host, "a.scope").and_then(|mut bus| talk(&mut bus));
         other.join().unwrap();
         result
     }

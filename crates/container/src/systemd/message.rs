@@ -84,9 +84,7 @@ impl Writer {
                 self.align(8);
                 self.0.extend(number.to_le_bytes());
             }
-            Value::Numbers(numbers) => self.array(4, |writer| {
-                numbers.iter().for_each(|&number| writer.number(number));
-            }),
+            Value::Numbers(numbers) => self.numbers(numbers),
             Value::Bytes(bytes) => self.array(1, |writer| writer.0.extend(bytes)),
         }
     }
@@ -99,6 +97,13 @@ impl Writer {
                 writer.text(name);
                 writer.value(value);
             }
+        });
+    }
+
+    /// `au`
+    pub(crate) fn numbers(&mut self, numbers: &[u32]) {
+        self.array(4, |writer| {
+            numbers.iter().for_each(|&number| writer.number(number))
         });
     }
 

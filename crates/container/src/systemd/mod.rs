@@ -1,4 +1,5 @@
 //! Cgroups that systemd makes: with version 2, a container is a scope, and what is in that scope's cgroup is gabion's.
+//! An ordinary user's is made by the user's own systemd, below what the host's has handed over to it.
 //!
 //! systemd wants to be the only one who makes cgroups (systemd.io/CGROUP_DELEGATION), and hands over those that it is
 //! asked for with `Delegate`. So:
@@ -23,6 +24,7 @@ mod message;
 mod properties;
 mod unit;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gabion_baseline::facts::CgroupMode;
@@ -39,11 +41,41 @@ use message::{Property, Value, Writer};
 pub(crate) use properties::{Told, granted_quota};
 pub(crate) use unit::Unit;
 
+/// Whose systemd is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Whose {
+    /// The host's: its first process.
+    #[default]
+    Host,
+    /// The caller's own (user@.service), which has what the host's has handed over to the user.
+    User,
+}
+
+impl Whose {
+    /// The host's systemd does nothing for an ordinary user. Root of a user namespace may have one of its own, as in a
+    /// container that is a whole system, or be an ordinary user outside, as podman's is: then the host's belongs to
+    /// somebody who has no id here.
+    pub(crate) fn of_caller(rootless: bool) -> Self {
+        let is_own = || {
+            nix::unistd::geteuid().is_root()
+                && std::fs::metadata("/run/systemd/private").is_ok_and(|found| found.uid() == 0)
+        };
+        if !rootless || is_own() {
+            Whose::Host
+        } else {
+            Whose::User
+        }
+    }
+}
+
 /// A unit of ours, such that it is not mistaken for another of its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     name: String,
     description: String,
+    #[serde(default)]
+    whose: Whose,
 }
 
 impl Scope {
@@ -52,6 +84,7 @@ impl Scope {
         Scope {
             name: unit.name.clone(),
             description: format!("container {id} ({})", state.display()),
+            whose: unit.whose,
         }
     }
 }
@@ -114,9 +147,13 @@ impl Drop for Placeholder {
 /// One thread.
 ///
 /// # Errors
-/// If systemd cannot be reached, does not make it, or makes it elsewhere than at `cgroup`.
-pub(crate) fn start(unit: &Unit, scope: &Scope, cgroup: &Path) -> Result<Placeholder> {
-    let mut bus = Bus::connect(&scope.name).map_err(failed)?;
+/// If systemd cannot be reached, does not make it, or makes it elsewhere than it should be; else its cgroup.
+pub(crate) fn start(unit: &Unit, scope: &Scope) -> Result<(Placeholder, PathBuf)> {
+    let mut bus = Bus::connect(scope.whose, &scope.name).map_err(failed)?;
+    let cgroup = match scope.whose {
+        Whose::Host => unit.cgroup(),
+        Whose::User => unit.cgroup_below(&bus.manager_text("ControlGroup").map_err(failed)?),
+    };
     let placeholder = Placeholder::start()?;
     let result = start_with(&mut bus, unit, scope, placeholder.0);
     match result {
@@ -135,8 +172,24 @@ pub(crate) fn start(unit: &Unit, scope: &Scope, cgroup: &Path) -> Result<Placeho
             scope.name
         )));
     }
-    crate::cgroup::verify_membership(placeholder.0, &[cgroup.to_owned()])?;
-    Ok(placeholder)
+    crate::cgroup::verify_membership(placeholder.0, std::slice::from_ref(&cgroup))?;
+    Ok((placeholder, cgroup))
+}
+
+/// Has systemd move a process into a container's scope, or a cgroup below it: an ordinary user's process may not move
+/// itself out of the session's cgroup, which is the host's.
+///
+/// # Errors
+/// If systemd does not.
+pub(crate) fn attach(scope: &Scope, below: &str, pid: Pid) -> Result<()> {
+    let mut bus = Bus::connect(scope.whose, &scope.name).map_err(failed)?;
+    let mut arguments = Writer::default();
+    arguments.text(&scope.name);
+    arguments.text(below);
+    arguments.numbers(&[pid.as_raw().unsigned_abs()]);
+    bus.manager("AttachProcessesToUnit", "ssau", arguments)
+        .map(drop)
+        .map_err(failed)
 }
 
 fn start_with(bus: &mut Bus, unit: &Unit, scope: &Scope, pid: Pid) -> std::result::Result<(), bus::BusError> {
@@ -182,7 +235,7 @@ pub(crate) fn tell(scope: &Scope, cgroups: &[PathBuf], known: &Told) -> Result<(
     // Until the next boot: longer than the scope lives.
     arguments.flag(true);
     arguments.properties(&news);
-    let mut bus = Bus::connect(&scope.name).map_err(failed)?;
+    let mut bus = Bus::connect(scope.whose, &scope.name).map_err(failed)?;
     bus.manager("SetUnitProperties", "sba(sv)", arguments)
         .map_err(failed)?;
     now.write_again(cgroups)
@@ -196,7 +249,7 @@ pub(crate) fn stop(scope: &Scope) -> Result<()> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(());
     }
-    let mut bus = Bus::connect(&scope.name).map_err(failed)?;
+    let mut bus = Bus::connect(scope.whose, &scope.name).map_err(failed)?;
     match stop_with(&mut bus, scope) {
         Err(error) if !error.is_missing() => Err(failed(error)),
         _ => Ok(()),

@@ -1,14 +1,22 @@
 //! Which unit of systemd a container is, by its `linux.cgroupsPath`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::Whose;
 use crate::error::{ContainerError, Result};
 
 const SCOPE: &str = ".scope";
 const SLICE: &str = ".slice";
+const ROOT: &str = "/sys/fs/cgroup";
 
-/// Where a container is made that does not say where: beside the services.
-const DEFAULT_SLICE: &str = "system.slice";
+/// Where a container is made that does not say where: beside the services, or below a user's systemd in the one slice
+/// that is there for what is no session's.
+fn default_slice(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Host => "system.slice",
+        Whose::User => "user.slice",
+    }
+}
 
 /// A scope, and the slice it lies in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +25,20 @@ pub(crate) struct Unit {
     pub(crate) slice: String,
     /// The kernel ends all of it when it ends one for want of memory (`memory.oom.group`).
     pub(crate) ends_as_one: bool,
+    /// Whose systemd makes it.
+    pub(crate) whose: Whose,
 }
 
 impl Unit {
-    /// Reads `slice:prefix:name`, the form in which engines ask for a unit; none is `system.slice:gabion:<id>`.
+    /// Reads `slice:prefix:name`, the form in which engines ask for a unit; none is `system.slice:gabion:<id>`, or a user's
+    /// `user.slice:gabion:<id>`.
     ///
     /// # Errors
     /// [`ContainerError::Unsupported`] if it is of another form, or the names are none that systemd has.
-    pub(crate) fn of(cgroups_path: Option<&str>, id: &str) -> Result<Self> {
+    pub(crate) fn of(cgroups_path: Option<&str>, id: &str, whose: Whose) -> Result<Self> {
         let written = cgroups_path.unwrap_or_default();
-        let own = format!("{DEFAULT_SLICE}:gabion:{id}");
+        let default_slice = default_slice(whose);
+        let own = format!("{default_slice}:gabion:{id}");
         let path = if written.is_empty() { &own } else { written };
         let parts: Vec<&str> = path.split(':').collect();
         let [slice, prefix, name] = parts[..] else {
@@ -35,11 +47,12 @@ impl Unit {
                  Write such as {own:?}, or leave out --systemd-cgroup"
             ));
         };
-        let slice = if slice.is_empty() { DEFAULT_SLICE } else { slice };
+        let slice = if slice.is_empty() { default_slice } else { slice };
         let unit = Unit {
             name: format!("{prefix}-{name}{SCOPE}"),
             slice: slice.to_owned(),
             ends_as_one: false,
+            whose,
         };
         if name.is_empty() || name.ends_with(SLICE) || !is_name(&unit.name) {
             return refuse(format!(
@@ -55,9 +68,16 @@ impl Unit {
         Ok(unit)
     }
 
-    /// Its cgroup, with version 2.
+    /// Its cgroup, with version 2, if systemd is the host's.
     pub(crate) fn cgroup(&self) -> PathBuf {
         gabion_host::cgroup::slice(&self.slice).join(&self.name)
+    }
+
+    /// Its cgroup below that of a user's systemd, as that one names its own: `/user.slice/…/user@1000.service`.
+    pub(crate) fn cgroup_below(&self, managers: &str) -> PathBuf {
+        let cgroup = self.cgroup();
+        let below = cgroup.strip_prefix(ROOT).unwrap_or(&cgroup);
+        Path::new(ROOT).join(managers.trim_start_matches('/')).join(below)
     }
 }
 
@@ -90,7 +110,7 @@ mod tests {
     use super::*;
 
     fn of(path: &str) -> std::result::Result<String, String> {
-        Unit::of(Some(path), "web")
+        Unit::of(Some(path), "web", Whose::Host)
             .map(|unit| format!("{}", unit.cgroup().display()))
             .map_err(|error| error.to_string())
     }
@@ -110,7 +130,23 @@ mod tests {
         ] {
             assert_eq!(of(path), Ok(format!("/sys/fs/cgroup/{cgroup}")), "{path}");
         }
-        assert_eq!(Unit::of(None, "web").unwrap(), Unit::of(Some(""), "web").unwrap());
+        let unit = |path| Unit::of(path, "web", Whose::Host).unwrap();
+        assert_eq!(unit(None), unit(Some("")));
+    }
+
+    #[test]
+    fn a_users_scope_lies_below_the_users_systemd() {
+        let managers = "/user.slice/user-7.slice/user@7.service";
+        for (path, below) in [
+            ("", "user.slice/gabion-web.scope"),
+            (":a:b", "user.slice/a-b.scope"),
+            ("user.slice:libpod:ab", "user.slice/libpod-ab.scope"),
+            ("a-b.slice:c:d", "a.slice/a-b.slice/c-d.scope"),
+        ] {
+            let unit = Unit::of(Some(path), "web", Whose::User).unwrap();
+            let cgroup = PathBuf::from(format!("/sys/fs/cgroup{managers}/{below}"));
+            assert_eq!(unit.cgroup_below(managers), cgroup, "{path}");
+        }
     }
 
     #[test]

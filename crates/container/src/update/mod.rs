@@ -133,6 +133,23 @@ pub(crate) fn set_io_weight(config: &Config, mode: CgroupMode, cgroups: &[PathBu
     files.verify()
 }
 
+/// Sets all limits of a new container, in a cgroup that is there and that libcontainer knows nothing of.
+///
+/// # Errors
+/// As [`update`].
+pub(crate) fn set_all(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+    let resources = config.linux.value().and_then(|linux| linux.resources.value());
+    let Some(resources) = resources.filter(|_| !cgroups.is_empty()) else {
+        return Ok(());
+    };
+    let none = Resources::default();
+    let change = Change::new(resources, resources, &none, mode);
+    change.validate()?;
+    let mut files = Files::new(cgroups);
+    change.write(&mut files)?;
+    files.verify()
+}
+
 /// What the container is held against from now on. The old configuration stays if the new promise cannot be written.
 fn remember(locked: &Locked, admitted: &Admitted, scope: Option<&Scope>) -> Result<()> {
     let mut promise = Promise::of(locked)?;
