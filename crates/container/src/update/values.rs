@@ -136,6 +136,9 @@ impl<'a> Change<'a> {
         self.huge_pages(files)?;
         for (key, value) in self.wanted.unified.value().into_iter().flatten() {
             let pointer = format!("/unified/{}", key.replace('~', "~0").replace('/', "~1"));
+            if key == "cpu.weight" && !self.takes_weight(files, &pointer)? {
+                continue;
+            }
             files.set(Write {
                 pointer: &pointer,
                 names: &[key.as_str()],
@@ -147,6 +150,27 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
+    /// What is idle has no weight: the kernel takes none, and systemd sees the two as one property. Who asks for a weight
+    /// alone wants the idling to end; who asks for both gets the idling, and is told.
+    fn takes_weight(&self, files: &mut Files<'_>, pointer: &str) -> Result<bool> {
+        let idle = self.wanted.cpu.value().and_then(|cpu| cpu.idle.value());
+        let unified = self
+            .wanted
+            .unified
+            .value()
+            .and_then(|unified| unified.get("cpu.idle"));
+        if idle == Some(&1) || unified.is_some_and(|text| text.trim() == "1") {
+            tracing::warn!(
+                "unable to apply both cpu.weight and cpu.idle: what is idle has no weight, and is idle"
+            );
+            return Ok(false);
+        }
+        if files.read("cpu.idle")?.as_deref() == Some("1") {
+            plain(files, pointer, &["cpu.idle"], "0".to_owned())?;
+        }
+        Ok(true)
+    }
+
     /// `memory.checkBeforeUpdate`: a limit below what is used already is refused, rather than having processes killed.
     fn check_usage(&self, memory: &Memory, files: &Files<'_>) -> Result<()> {
         let asked = self
@@ -154,16 +178,40 @@ impl<'a> Change<'a> {
             .memory
             .value()
             .is_some_and(|memory| memory.check_before_update.is_true());
-        let Some(limit) = number(&memory.limit).filter(|limit| asked && *limit > 0) else {
+        if !asked {
+            return Ok(());
+        }
+        let use_of = |names: &[&str]| -> Result<Option<i64>> {
+            for name in names {
+                if let Some(text) = files.read(name)? {
+                    return Ok(text.parse().ok());
+                }
+            }
+            Ok(None)
+        };
+        let swapped = |usage: i64| -> Result<i64> {
+            // Version 1 counts both in one.
+            if let Some(both) = use_of(&["memory.memsw.usage_in_bytes"])? {
+                return Ok(both);
+            }
+            let swap = use_of(&["memory.swap.current"])?;
+            Ok(usage.saturating_add(swap.unwrap_or(0)))
+        };
+        let Some(usage) = use_of(&["memory.current", "memory.usage_in_bytes"])? else {
             return Ok(());
         };
-        for name in ["memory.current", "memory.usage_in_bytes"] {
-            let usage = files.read(name)?.and_then(|text| text.parse::<i64>().ok());
-            if let Some(usage) = usage.filter(|usage| *usage > limit) {
-                return other(format!("rejecting memory limit {limit} < usage {usage}"));
+        if let Some(limit) = number(&memory.swap).filter(|limit| *limit > 0) {
+            let both = swapped(usage)?;
+            if both > limit {
+                return other(format!("rejecting memory+swap limit {limit} < usage {both}"));
             }
         }
-        Ok(())
+        match number(&memory.limit) {
+            Some(limit) if limit > 0 && usage > limit => {
+                other(format!("rejecting memory limit {limit} < usage {usage}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Version 2 limits swap by itself; the spec's number has memory in it. `None` if it stays.
@@ -214,12 +262,14 @@ impl<'a> Change<'a> {
     fn cpu(&self, cpu: &Cpu, files: &mut Files<'_>) -> Result<()> {
         if let Some(shares) = count(&cpu.shares) {
             if self.unified {
-                plain(
-                    files,
-                    "/cpu/shares",
-                    &["cpu.weight"],
-                    weight_of(shares).to_string(),
-                )?;
+                if self.takes_weight(files, "/cpu/shares")? {
+                    plain(
+                        files,
+                        "/cpu/shares",
+                        &["cpu.weight"],
+                        weight_of(shares).to_string(),
+                    )?;
+                }
             } else {
                 files.set(Write {
                     pointer: "/cpu/shares",
@@ -837,6 +887,11 @@ mod tests {
             ),
             (
                 Unified,
+                r#"{"memory":{"limit":4096,"swap":8192,"checkBeforeUpdate":true}}"#,
+                "rejecting memory+swap limit 8192 < usage 20000000",
+            ),
+            (
+                Unified,
                 r#"{"cpu":{"realtimeRuntime":5}}"#,
                 "config.json#/linux/resources/cpu: realtime CPU bandwidth is not in cgroup version 2",
             ),
@@ -879,6 +934,38 @@ mod tests {
         ] {
             let error = changed(mode, wanted, wanted).unwrap_err();
             assert!(error.contains(words), "{wanted}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_weight_ends_idling_unless_both_are_asked_for() {
+        let changed = |wanted: &str, idle: &str| {
+            let cgroup = tempfile::tempdir().unwrap();
+            let path = |name: &str| cgroup.path().join(name);
+            fs::write(path("cpu.idle"), idle).unwrap();
+            fs::write(path("cpu.weight"), "100").unwrap();
+            let (wanted, before) = (resources(wanted), Resources::default());
+            let cgroups = [cgroup.path().to_owned()];
+            let mut files = Files::new(&cgroups);
+            let change = Change::new(&wanted, &wanted, &before, CgroupMode::Unified);
+            change.write(&mut files).unwrap();
+            files.verify().unwrap();
+            ["cpu.idle", "cpu.weight"].map(|name| fs::read_to_string(path(name)).unwrap())
+        };
+        for (wanted, weight) in [
+            (r#"{"cpu":{"shares":512}}"#, "59"),
+            (r#"{"unified":{"cpu.weight":"8"}}"#, "8"),
+        ] {
+            for idle in ["0", "1"] {
+                assert_eq!(changed(wanted, idle), ["0", weight], "{wanted}");
+            }
+        }
+        for wanted in [
+            r#"{"cpu":{"shares":512,"idle":1}}"#,
+            r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#,
+            r#"{"cpu":{"idle":1},"unified":{"cpu.weight":"8"}}"#,
+        ] {
+            assert_eq!(changed(wanted, "0"), ["1", "100"], "{wanted}");
         }
     }
 
