@@ -80,6 +80,7 @@ pub(crate) fn build(
     building: &Building,
     channel: ReportChannel,
     descent: impl FnOnce(OwnedFd) -> Descent,
+    meanwhile: impl FnOnce(),
 ) -> Result<Pid> {
     let ReportChannel { read_end, write_end } = channel;
     let work = |is_in_cgroup: bool| {
@@ -102,6 +103,7 @@ pub(crate) fn build(
         None => gabion_sys::fork::fork(|| work(false)),
     }
     .map_err(|error| ContainerError::Build(error.to_string()))?;
+    meanwhile();
     let status = waitpid(builder, None).map_err(ContainerError::call(format!("waitpid({builder})")))?;
     // The init process holds the other end too, so there is no end of file to wait for: what the builder wrote
     // is there when the builder has ended.

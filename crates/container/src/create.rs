@@ -1,7 +1,7 @@
 //! `create`: an admitted bundle becomes a container that waits for `start`.
 
 use std::fs::{self, DirBuilder};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::cgroup;
 use crate::cgroup_entry::Entry;
 use crate::delete::{self, Force};
 use crate::destinations;
-use crate::devices;
+use crate::devices::{self, DeviceRules};
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
 use crate::hooks::{self, HookState};
@@ -238,6 +238,7 @@ pub(crate) fn create_watched(
         .as_ref()
         .map(|unit| enter_scope(unit, &mut locked, &mut record))
         .transpose();
+    let mut prepared = Ok(None);
     let built = place.and_then(|place| {
         let entry = match options.rootless {
             true => None,
@@ -250,7 +251,6 @@ pub(crate) fn create_watched(
                 rootless,
                 record.scope.as_ref().filter(|_| options.rootless),
             ),
-            admitted.document(),
             &document,
             options,
             channel,
@@ -258,6 +258,7 @@ pub(crate) fn create_watched(
                 let made_here = (trees, destinations.as_slice());
                 Descent::new(plan, config, made_here, own_dev, state, to_create, to_start)
             },
+            || prepared = prepare(locked.path(), admitted, promise.devices.as_ref(), cgroup_mode),
         );
         // The container's own process is there by now.
         drop(place);
@@ -274,6 +275,7 @@ pub(crate) fn create_watched(
             start_time,
         });
         locked.save(&record)?;
+        let device_program = prepared?;
         scheduling::release_processors(pid);
         scheduling.apply(pid)?;
         for limit in &rlimits {
@@ -296,7 +298,7 @@ pub(crate) fn create_watched(
             systemd::tell(scope, &record.cgroups, &Told::nothing())?;
         }
         if let Some(rules) = &promise.devices {
-            devices::restrict(rules, cgroup_mode, &record.cgroups)?;
+            devices::restrict(rules, device_program, &record.cgroups)?;
         }
         cgroup::verify(&promise, pid, &record.cgroups)?;
         // The kernel shows an ordinary user nothing of a process that is not dumpable.
@@ -384,14 +386,31 @@ pub(crate) fn enter_scope(
     Ok(place)
 }
 
+/// What takes nothing of the container and is not needed by it yet, done while it is being built: writes down what is
+/// built, and loads the program that will guard its devices, where one does.
+fn prepare(
+    directory: &Path,
+    admitted: &Admitted,
+    devices: Option<&DeviceRules>,
+    mode: CgroupMode,
+) -> Result<Option<OwnedFd>> {
+    let text =
+        serde_json::to_vec(admitted.document()).map_err(|error| ContainerError::Other(error.to_string()))?;
+    write_atomically(&directory.join(EFFECTIVE), &text, 0o600)?;
+    match (devices, mode) {
+        (Some(rules), CgroupMode::Unified) => devices::load_program(rules).map(Some),
+        _ => Ok(None),
+    }
+}
+
 fn build(
     locked: &Locked,
     (cgroup, rootless, scope): (Option<Entry>, Option<Rootless>, Option<&Scope>),
-    effective: &serde_json::Value,
     document: &serde_json::Value,
     options: &CreateOptions,
     channel: ReportChannel,
-    descent: impl FnOnce(std::os::fd::OwnedFd, std::os::fd::OwnedFd) -> Descent,
+    descent: impl FnOnce(OwnedFd, OwnedFd) -> Descent,
+    meanwhile: impl FnOnce(),
 ) -> Result<Pid> {
     let directory = locked.path();
     let bundle = directory.join("bundle");
@@ -404,8 +423,6 @@ fn build(
     }
     let text = serde_json::to_vec(document).map_err(|error| ContainerError::Other(error.to_string()))?;
     write_atomically(&bundle.join("config.json"), &text, 0o600)?;
-    let text = serde_json::to_vec(effective).map_err(|error| ContainerError::Other(error.to_string()))?;
-    write_atomically(&directory.join(EFFECTIVE), &text, 0o600)?;
     let fifo = directory.join(START_FIFO);
     mkfifo(&fifo, Mode::from_bits_truncate(0o600))
         .map_err(ContainerError::call(format!("mkfifo({fifo:?})")))?;
@@ -424,12 +441,16 @@ fn build(
         scope: scope.cloned(),
         rootless,
     };
-    builder::build(&building, channel, |to_create| descent(to_create, to_start)).map_err(
-        |error| match error {
-            ContainerError::Build(text) => ContainerError::Build(clearer(text, document)),
-            other => other,
-        },
+    builder::build(
+        &building,
+        channel,
+        |to_create| descent(to_create, to_start),
+        meanwhile,
     )
+    .map_err(|error| match error {
+        ContainerError::Build(text) => ContainerError::Build(clearer(text, document)),
+        other => other,
+    })
 }
 
 /// libcontainer says only that it could not read its configuration; the reader it uses says where.

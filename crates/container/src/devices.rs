@@ -7,10 +7,10 @@
 //! denied. After the configuration's own rules come those for the devices that every container has.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use gabion_baseline::config::{Config, DeviceRule};
-use gabion_baseline::facts::CgroupMode;
 use gabion_descent::Failure;
 use gabion_sys::bpf::{self, Instruction};
 use serde::{Deserialize, Serialize};
@@ -94,23 +94,37 @@ const DEFAULT: [Rule; 10] = {
     ]
 };
 
-/// Guards the devices of a container that is built and not started.
+/// Guards the devices of a container that is built and not started: by this program, with cgroup version 2, or by the lists
+/// of version 1.
 ///
 /// # Errors
-/// If a rule cannot be expressed, or the kernel does not take the program: the container then does not start.
-pub(crate) fn restrict(rules: &DeviceRules, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
-    let DeviceRules(rules) = rules;
-    match mode {
-        CgroupMode::Unified => {
-            let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.is_dir()) else {
-                return Err(ContainerError::Other(
-                    "the container has no cgroup whose devices could be guarded".to_owned(),
-                ));
-            };
-            attach(cgroup, rules)
-        }
-        CgroupMode::Legacy | CgroupMode::Hybrid => write_list(rules, cgroups),
+/// The program cannot be attached, or a list not be written: the container then does not start.
+pub(crate) fn restrict(rules: &DeviceRules, program: Option<OwnedFd>, cgroups: &[PathBuf]) -> Result<()> {
+    let Some(program) = program else {
+        return write_list(&rules.0, cgroups);
+    };
+    let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.is_dir()) else {
+        return Err(ContainerError::Other(
+            "the container has no cgroup whose devices could be guarded".to_owned(),
+        ));
+    };
+    let directory = File::open(cgroup).map_err(ContainerError::file("cannot open", cgroup))?;
+    bpf::attach_device_program(&directory, &program)?;
+    // The kernel's word that something guards it, rather than the absence of an error (V-14).
+    if bpf::count_device_programs(&directory)? == 0 {
+        return Err(ContainerError::Other(format!(
+            "no device program is attached to {cgroup:?}"
+        )));
     }
+    Ok(())
+}
+
+/// Loads the program that guards the devices of one cgroup of version 2, without attaching it.
+///
+/// # Errors
+/// The kernel does not take it.
+pub(crate) fn load_program(rules: &DeviceRules) -> Result<OwnedFd> {
+    Ok(bpf::load_device_program(&compile(&rules.0))?)
 }
 
 /// The rules of a configuration.
@@ -196,19 +210,6 @@ fn allows_line(rules: &[Rule], line: &str) -> bool {
                 })
             })
         })
-}
-
-fn attach(cgroup: &Path, rules: &[Rule]) -> Result<()> {
-    let directory = File::open(cgroup).map_err(ContainerError::file("cannot open", cgroup))?;
-    let program = bpf::load_device_program(&compile(rules))?;
-    bpf::attach_device_program(&directory, &program)?;
-    // The kernel's word that something guards it, rather than the absence of an error (V-14).
-    if bpf::count_device_programs(&directory)? == 0 {
-        return Err(ContainerError::Other(format!(
-            "no device program is attached to {cgroup:?}"
-        )));
-    }
-    Ok(())
 }
 
 /// With version 1 libcontainer writes the configuration's rules and those of every container, and 10:200, the maker of

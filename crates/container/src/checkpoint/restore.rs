@@ -232,7 +232,7 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
             theirs = Some([images, work]);
             make_cgroup(&document, &cgroups_path, options, criu.pid())?;
             if let Some(rules) = &promise.devices {
-                devices::restrict(rules, CgroupMode::Unified, &record.cgroups)?;
+                devices::restrict(rules, Some(devices::load_program(rules)?), &record.cgroups)?;
             }
             request.cg_root.push(cgroup_root(criu.pid())?);
             // CRIU is in it by now.
