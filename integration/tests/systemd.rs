@@ -299,6 +299,29 @@ fn a_unit_of_somebody_elses_is_left_alone() {
 }
 
 #[test]
+fn a_scope_whose_cgroup_is_there_and_frozen_is_refused() {
+    if !has_systemd() {
+        return skip("no systemd here");
+    }
+    let site = Site::with_systemd();
+    let container = site.container();
+    fs::create_dir(cgroup(&container)).unwrap();
+    fs::write(cgroup(&container).join("cgroup.freeze"), "1").unwrap();
+    let answer = container.create();
+    assert_eq!(answer.status, 1);
+    assert!(
+        site.last_error()
+            .contains("config.json#/linux/cgroupsPath: container's cgroup unexpectedly frozen"),
+        "{}",
+        site.last_error()
+    );
+    if cgroup(&container).exists() {
+        fs::remove_dir(cgroup(&container)).unwrap();
+    }
+    assert_forgotten(&container);
+}
+
+#[test]
 fn of_a_create_that_is_killed_no_unit_is_left() {
     if !has_systemd() {
         return skip("no systemd here");

@@ -154,6 +154,8 @@ pub(crate) fn start(unit: &Unit, scope: &Scope) -> Result<(Placeholder, PathBuf)
         Whose::Host => unit.cgroup(),
         Whose::User => unit.cgroup_below(&bus.manager_text("ControlGroup").map_err(failed)?),
     };
+    // Whoever is moved there stands still, and nobody could tell why.
+    crate::cgroup::refuse_frozen(std::slice::from_ref(&cgroup))?;
     let placeholder = Placeholder::start()?;
     let result = start_with(&mut bus, unit, scope, placeholder.0);
     match result {
