@@ -35,6 +35,7 @@ use crate::finish::{DEVICES, LINKS};
 use crate::mount_options;
 use crate::systemd::Unit;
 use crate::trees::{self, Tree};
+use crate::update;
 
 /// What normalizing needs to know besides the configuration.
 pub(crate) struct Context<'a> {
@@ -110,7 +111,11 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     if let Some(Value::Object(resources)) = linux.get_mut("resources") {
         // Those who build count as tasks too: a limit of one would be none to build under. It is set when they are gone.
         resources.remove("pids");
-        // It computes another number than the kernel's scale has for it (see `crate::update::set_io_weight`).
+        // Written once it is built (see `crate::update::set_left_out`): it computes another weight than the kernel's scale
+        // has for it, and writes several lines at once, of which the kernel takes one each time.
+        if let Some(Value::Object(unified)) = resources.get_mut("unified") {
+            unified.retain(|_, value| !value.as_str().is_some_and(update::has_lines));
+        }
         if gabion_host::cgroup::mode() == Ok(CgroupMode::Unified)
             && let Some(Value::Object(block_io)) = resources.get_mut("blockIO")
         {

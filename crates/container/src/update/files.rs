@@ -1,7 +1,8 @@
 //! Values written to a container's cgroups, such that they can be taken back.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use gabion_descent::Failure;
@@ -186,8 +187,12 @@ impl<'a> Files<'a> {
 }
 
 fn write_value(path: &Path, value: &str) -> std::io::Result<()> {
-    // A write of no bytes is none; the kernel strips white space.
-    fs::write(path, if value.is_empty() { "\n" } else { value })
+    // A write of no bytes is none; the kernel strips white space, and of several lines it takes one each time.
+    let value = if value.is_empty() { "\n" } else { value };
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    value
+        .split_inclusive('\n')
+        .try_for_each(|line| file.write_all(line.as_bytes()))
 }
 
 impl Expect {

@@ -7,6 +7,7 @@
 mod files;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,31 +102,46 @@ pub fn update(
     })
 }
 
-/// Sets `blockIO.weight` of a new container with version 2. libcontainer computes another number than the weight that
-/// the specification's range of 10 to 1000 becomes; [`crate::normalize`] keeps it from that.
+/// True for a value of `unified` that is several lines, such as limits of several devices: the kernel takes one each time.
+pub(crate) fn has_lines(value: &str) -> bool {
+    value.trim_end().contains('\n')
+}
+
+/// Sets what of a new container's limits [`crate::normalize`] keeps from libcontainer, with version 2: `blockIO.weight`,
+/// for which that computes another number than the weight that the specification's range of 10 to 1000 becomes, and
+/// values of several lines, which it writes at once.
 ///
 /// # Errors
 /// As [`update`].
-pub(crate) fn set_io_weight(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+pub(crate) fn set_left_out(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
     let resources = config.linux.value().and_then(|linux| linux.resources.value());
     let block_io = resources.and_then(|resources| resources.block_io.value());
     // What is written to a file by its name comes last.
     let unified = resources.and_then(|resources| resources.unified.value());
     let is_named = unified
         .is_some_and(|unified| unified.contains_key("io.weight") || unified.contains_key("io.bfq.weight"));
-    let Some(&weight) = block_io
+    let weight = block_io
         .and_then(|block| block.weight.value())
-        .filter(|_| mode == CgroupMode::Unified && !is_named)
-    else {
+        .filter(|_| mode == CgroupMode::Unified && !is_named);
+    let lines: BTreeMap<String, String> = unified
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| has_lines(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if weight.is_none() && lines.is_empty() {
         return Ok(());
-    };
-    let wanted = Resources {
-        block_io: Given::Value(BlockIo {
+    }
+    let mut wanted = Resources::default();
+    if let Some(&weight) = weight {
+        wanted.block_io = Given::Value(BlockIo {
             weight: Given::Value(weight),
             ..BlockIo::default()
-        }),
-        ..Resources::default()
-    };
+        });
+    }
+    if !lines.is_empty() {
+        wanted.unified = Given::Value(lines);
+    }
     let change = Change::new(&wanted, &wanted, &wanted, mode);
     change.validate()?;
     let mut files = Files::new(cgroups);
@@ -212,7 +228,7 @@ mod tests {
                 r#"{{"ociVersion":"1.2.0","linux":{{"resources":{{"blockIO":{{"weight":{weight}}}}}}}}}"#
             );
             let config = gabion_baseline::Allegation::parse(text.as_bytes()).unwrap();
-            set_io_weight(config.config(), mode, &[cgroup.path().to_owned()])
+            set_left_out(config.config(), mode, &[cgroup.path().to_owned()])
                 .map_err(|error| error.to_string())?;
             Ok::<_, String>(fs::read_to_string(cgroup.path().join(file)).unwrap())
         };

@@ -795,7 +795,7 @@ mod tests {
             (
                 r#"{"cpu":{"shares":512,"idle":1,"burst":500}}"#,
                 &["cpu.shares=512", "cpu.cfs_burst_us=500", "cpu.idle=1"],
-                &["cpu.weight=59", "cpu.max.burst=500", "cpu.idle=1"],
+                &["cpu.max.burst=500", "cpu.idle=1"],
             ),
             (
                 r#"{"cpu":{"cpus":"1","mems":"0"}}"#,
