@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -335,6 +336,98 @@ fn a_further_process_begins_in_the_cgroup_that_its_caller_names() {
     let below = exec(&["--cgroup", "below"]).ok().stdout;
     assert_ne!(own, below);
     assert!(below.lines().any(|line| line.ends_with("/below")), "{below}");
+}
+
+/// The kernel takes one line each time.
+#[test]
+fn limits_of_several_devices_are_lines_of_one_value() {
+    let site = Site::new();
+    // RES-04: a value of one line, elsewhere.
+    site.write_policy("profile = \"privileged\"");
+    let mut container = site.container();
+    container.script("sleep 1000");
+    container.create().ok();
+    if file(&container, &["io.max"]).is_none() {
+        return skip("version 2 has no controller of block devices here");
+    }
+    container.start().ok();
+    let disks: Vec<String> = fs::read_dir("/sys/block")
+        .unwrap()
+        .map(|entry| value(&entry.unwrap().path().join("dev")))
+        .take(2)
+        .collect();
+    let [first, second] = &disks[..] else {
+        return skip("this host has not got two disks");
+    };
+    let lines = |rate: u32| format!("{first} riops={rate} wiops=444\n{second} riops=555 wiops={rate}\n");
+    let holds = |container: &Container<'_>, rate: u32| {
+        let text = value(&file(container, &["io.max"]).unwrap());
+        let wanted = [
+            format!("{first} rbps=max wbps=max riops={rate} wiops=444"),
+            format!("{second} rbps=max wbps=max riops=555 wiops={rate}"),
+        ];
+        wanted.iter().all(|line| text.lines().any(|found| found == line))
+    };
+    assert_eq!(
+        update_with(&container, &json!({"unified": {"io.max": lines(222)}})),
+        0
+    );
+    assert!(holds(&container, 222));
+    let mut container = site.container();
+    container.script("sleep 1000");
+    container.config["linux"]["resources"]["unified"] = json!({"io.max": lines(333)});
+    container.create().ok();
+    assert!(holds(&container, 333));
+}
+
+/// config-linux.md, "Cgroup ownership"
+#[test]
+fn a_cgroup_that_a_container_may_write_to_is_its_users_and_its_limits_are_not() {
+    let site = Site::new();
+    for (options, owner) in [
+        (json!(["nosuid", "nodev", "noexec"]), 4321),
+        (json!(["nosuid", "ro"]), 0),
+    ] {
+        let mut container = site.container();
+        container.config["process"]["user"] = json!({"uid": 4321, "gid": 0});
+        gabion_integration::edit_array(&mut container.config, "/mounts", |mounts| {
+            mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+            mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+        });
+        gabion_integration::edit_array(&mut container.config, "/linux/namespaces", |list| {
+            list.retain(|entry| entry["type"] != "cgroup");
+            list.push(json!({"type": "cgroup"}));
+        });
+        container
+            .script("mkdir /sys/fs/cgroup/below && echo made; echo 9 > /sys/fs/cgroup/pids.max; sleep 1000");
+        container
+            .arguments
+            .extend(["--profile".into(), "privileged".into()]);
+        container.create().ok();
+        let Some(file) = file(&container, &["cgroup.subtree_control"])
+            .filter(|_| !Path::new("/sys/fs/cgroup/unified").exists())
+        else {
+            return skip("there is no cgroup version 2, or version 1 beside it");
+        };
+        let top = file.parent().unwrap();
+        let owner_of = |name: &str| fs::metadata(top.join(name)).unwrap().uid();
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            assert_eq!(owner_of(name), owner, "{name}");
+        }
+        for name in ["cgroup.freeze", "cgroup.max.depth", "cgroup.kill"] {
+            assert_eq!(owner_of(name), 0, "{name}");
+        }
+        container.start().ok();
+        let below = || top.join("below").is_dir();
+        if owner == 0 {
+            site.gabion(&["exec", &container.id, "/bin/true"]).ok();
+            assert!(!below());
+        } else {
+            assert!(gabion_integration::wait_until(below));
+        }
+        site.gabion(&["delete", "--force", &container.id]).ok();
+        assert!(!top.exists());
+    }
 }
 
 /// Only where version 2 has a controller that is not taken by version 1.

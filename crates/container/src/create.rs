@@ -20,6 +20,7 @@ use nix::unistd::{Pid, mkfifo};
 use crate::builder::{self, Building, ReportChannel};
 use crate::cgroup;
 use crate::cgroup_entry::Entry;
+use crate::delegation;
 use crate::delete::{self, Force};
 use crate::destinations;
 use crate::devices::{self, DeviceRules};
@@ -292,13 +293,16 @@ pub(crate) fn create_watched(
             update::set_all(config, cgroup_mode, &record.cgroups)?;
         } else {
             limits::set_pids(config, &record.cgroups)?;
-            update::set_io_weight(config, cgroup_mode, &record.cgroups)?;
+            update::set_left_out(config, cgroup_mode, &record.cgroups)?;
         }
         if let Some(scope) = &record.scope {
             systemd::tell(scope, &record.cgroups, &Told::nothing())?;
         }
         if let Some(rules) = &promise.devices {
             devices::restrict(rules, device_program, &record.cgroups)?;
+        }
+        if !options.rootless {
+            delegation::hand_over(config, cgroup_mode, pid, &record.cgroups)?;
         }
         cgroup::verify(&promise, pid, &record.cgroups)?;
         // The kernel shows an ordinary user nothing of a process that is not dumpable.

@@ -26,6 +26,7 @@ mod cgroup_entry;
 mod checkpoint;
 mod copy_up;
 mod create;
+mod delegation;
 mod delete;
 mod destinations;
 mod devices;
