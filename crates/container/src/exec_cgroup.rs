@@ -151,7 +151,8 @@ impl Places {
             }
             answer.map_err(|errno| {
                 ContainerError::Other(format!(
-                    "error adding pid {own} to cgroups: {cgroup:?}: {}",
+                    "error adding pid {own} to cgroups: {}/cgroup.procs: {}",
+                    cgroup.display().to_string().escape_debug(),
                     errno.desc().to_lowercase()
                 ))
             })?;
