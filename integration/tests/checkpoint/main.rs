@@ -161,6 +161,35 @@ fn a_container_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_root_that_is_not_for_writing_is_so_again() {
+    if !has_criu() {
+        return;
+    }
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["root"]["readonly"] = json!(true);
+    edit_array(&mut container.config, "/mounts", |mounts| {
+        mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    container.script("echo kept > /tmp/word; while :; do sleep 0.1; done");
+    container.create().ok();
+    container.start().ok();
+    for _ in 0..2 {
+        checkpoint(&container, &[]).ok();
+        restore(&container, &[]).ok();
+        fs::remove_dir_all(images(&container)).unwrap();
+        site.gabion(&["verify", &container.id]).ok();
+        let answer = site.gabion(&["exec", &container.id, "/bin/sh", "-c", "cat /tmp/word; echo > /x"]);
+        assert_eq!(
+            (answer.status, answer.stdout.as_str()),
+            (1, "kept\n"),
+            "{answer:?}"
+        );
+        assert!(!container.rootfs().join("x").exists());
+    }
+}
+
+#[test]
 fn a_container_may_run_on_and_a_second_one_is_made_of_it() {
     if !has_criu() {
         return;

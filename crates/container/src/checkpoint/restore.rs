@@ -204,7 +204,7 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
         let (ready, go) = pipe()?;
         let (told, tell) = pipe()?;
         let surroundings = Surroundings {
-            tree: root_tree(&record.rootfs, &options.held)?,
+            tree: root_tree(config, &record.rootfs, &options.held)?,
             place: place.clone(),
             directories: [
                 (
@@ -497,12 +497,17 @@ fn check_console(config: &Config, options: &RestoreOptions) -> Result<()> {
     }
 }
 
-/// The container's root, as it was judged, mounted nowhere yet.
-fn root_tree(rootfs: &Path, held: &gabion_host::Held) -> Result<OwnedFd> {
-    Ok(match &held.rootfs {
+/// The container's root, as it was judged, mounted nowhere yet. CRIU makes the root of it as it is, and sets none of its
+/// attributes.
+fn root_tree(config: &Config, rootfs: &Path, held: &gabion_host::Held) -> Result<OwnedFd> {
+    let tree = match &held.rootfs {
         Some(judged) => mount::copy_tree(judged, true)?,
         None => mount::copy_tree(open_directory(rootfs)?, true)?,
-    })
+    };
+    if config.root.value().is_some_and(|root| root.readonly.is_true()) {
+        mount::set_attributes(&tree, mount::attribute::RDONLY, None, false)?;
+    }
+    Ok(tree)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
