@@ -297,9 +297,8 @@ fn alternatives(assembler: &mut Assembler, conditional: &Conditional) -> Result<
     let mut next = Entry::plain(assembler.returning(conditional.otherwise));
     let mut rest = conditional.alternatives.as_slice();
     while let Some((tests, value)) = rest.last() {
-        let (before, values) = values_of_one_argument(rest);
-        if values.len() > 1 {
-            next = switch(assembler, values, next)?;
+        if let Some((before, argument, values)) = values_of_one_argument(rest) {
+            next = switch(assembler, argument, &values, next)?;
             rest = before;
             continue;
         }
@@ -318,56 +317,45 @@ fn alternatives(assembler: &mut Assembler, conditional: &Conditional) -> Result<
 
 type Alternative = (Vec<Test>, u32);
 
-/// Splits off those alternatives at the end that each ask whether the same narrow argument is one number.
-fn values_of_one_argument(alternatives: &[Alternative]) -> (&[Alternative], &[Alternative]) {
-    let Some((argument, _)) = alternatives.last().and_then(asks_for_one_value) else {
-        return (alternatives, &[]);
-    };
-    let others = alternatives
+/// Splits off those alternatives at the end that each ask whether the same argument is one number, if there are several:
+/// the argument, and the first listed answer for each number.
+fn values_of_one_argument(alternatives: &[Alternative]) -> Option<(&[Alternative], u8, BTreeMap<u32, u32>)> {
+    let (argument, _) = asks_for_one_value(alternatives.last()?)?;
+    let asking: Vec<(u32, u32)> = alternatives
         .iter()
-        .rposition(|one| asks_for_one_value(one).is_none_or(|(asked, _)| asked != argument));
-    alternatives.split_at(others.map_or(0, |at| at + 1))
+        .rev()
+        .map_while(|one| {
+            let (asked, value) = asks_for_one_value(one)?;
+            (asked == argument).then_some((value, one.1))
+        })
+        .collect();
+    let before = &alternatives[..alternatives.len() - asking.len()];
+    // From the last to the first: of two for one number, the first listed stays.
+    (asking.len() > 1).then(|| (before, argument, asking.into_iter().collect()))
 }
 
-/// The argument and the number, if that is all that is asked.
-fn asks_for_one_value((tests, _): &Alternative) -> Option<(Test, u32)> {
+/// The argument and its value, if that is all that is asked, and only the argument's low half counts.
+fn asks_for_one_value((tests, _): &Alternative) -> Option<(u8, u32)> {
     match tests.as_slice() {
         [
-            test @ Test {
+            Test {
+                argument,
                 narrow: true,
                 negated: false,
                 compare: Compare::Masked { mask, value },
-                ..
             },
-        ] if lower(*mask) == u32::MAX => {
-            let argument = Test {
-                compare: Compare::AtLeast(0),
-                ..*test
-            };
-            Some((argument, lower(*value)))
-        }
+        ] if lower(*mask) == u32::MAX => Some((*argument, lower(*value))),
         _ => None,
     }
 }
 
-/// Writes a search for the values of an argument, of which the first listed counts; others go on at `next`.
+/// Writes a search for the values of an argument; others go on at `next`.
 fn switch(
     assembler: &mut Assembler,
-    alternatives: &[Alternative],
+    argument: u8,
+    returned: &BTreeMap<u32, u32>,
     next: Entry,
 ) -> Result<Entry, CompileError> {
-    let mut returned = BTreeMap::new();
-    let mut argument = None;
-    for (asked, value, returns) in alternatives
-        .iter()
-        .filter_map(|one| asks_for_one_value(one).map(|(asked, value)| (asked, value, one.1)))
-    {
-        argument.get_or_insert(asked);
-        returned.entry(value).or_insert(returns);
-    }
-    let Some(argument) = argument else {
-        return Ok(next);
-    };
     let mut runs: Vec<Run<Option<u32>>> = Vec::new();
     let mut push = |start: u32, outcome: Option<u32>| {
         if runs.last().is_none_or(|last| last.outcome != outcome) {
@@ -380,7 +368,7 @@ fn switch(
     };
     // The first number behind those that are written.
     let mut behind = Some(0);
-    for (value, returns) in returned {
+    for (&value, &returns) in returned {
         if let Some(start) = behind.filter(|start| *start < value) {
             push(start, None);
         }
@@ -390,7 +378,7 @@ fn switch(
     if let Some(start) = behind {
         push(start, None);
     }
-    let offset = half(&argument, false);
+    let offset = half(argument, false);
     let search = search::write(assembler, &runs, &mut |assembler, outcome| {
         Ok(outcome.map_or(next.holding(offset), |value| assembler.returning(value)))
     })?;
@@ -405,8 +393,8 @@ fn compare(assembler: &mut Assembler, test: &Test, holds: Entry, fails: Entry) -
     } else {
         (holds, fails)
     };
-    let low = half(test, false);
-    let high = half(test, true);
+    let low = half(test.argument, false);
+    let high = half(test.argument, true);
     match test.compare {
         Compare::Masked { mask, value } => {
             let halves = |number: u64| (upper(number), lower(number));
@@ -452,9 +440,9 @@ fn masked(assembler: &mut Assembler, offset: u32, mask: u32, value: u32, yes: En
 }
 
 /// Where a half of an argument is in `struct seccomp_data`.
-fn half(test: &Test, high: bool) -> u32 {
+fn half(argument: u8, high: bool) -> u32 {
     let second = high == cfg!(target_endian = "little");
-    ARGUMENTS + 8 * u32::from(test.argument) + if second { 4 } else { 0 }
+    ARGUMENTS + 8 * u32::from(argument) + if second { 4 } else { 0 }
 }
 
 fn lower(value: u64) -> u32 {

@@ -104,10 +104,9 @@ fn leaf<T: Copy + PartialEq>(runs: &[Run<T>], end: Option<u32>) -> Option<(T, Ve
                 let behind = runs.get(index + 1).map_or(end, |next| Some(next.start));
                 let question = match behind {
                     Some(behind) if run.start.checked_add(1) == Some(behind) => Question::Is,
-                    _ if index == last => Question::FromHere,
                     Some(behind) if index == 0 => Question::Below(behind),
-                    Some(behind) => Question::Between(behind),
-                    None => Question::FromHere,
+                    Some(behind) if index != last => Question::Between(behind),
+                    _ => Question::FromHere,
                 };
                 Asked { run: *run, question }
             })
