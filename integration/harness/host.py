@@ -157,13 +157,15 @@ class Host:
 
     def expect_nothing_left(self, state_directories, mount_parts):
         """Fails if a container left a cgroup, a shim, a mount, or state of its runtime."""
+        inner = tuple(f"/{self.cgroup_parent}/{name}" for name in self.inner_parents)
         left = {
             "cgroups": [path for path in self.cgroups()
-                        if os.path.basename(path).startswith(self.container_cgroups) and not path.endswith(tuple(f"/{self.cgroup_parent}/{name}" for name in self.inner_parents))],
+                        if os.path.basename(path).startswith(self.container_cgroups) and not path.endswith(inner)],
             "shims": [line for _, line in self.processes()],
             "mounts": [path for part in mount_parts for path in self.mounts(part)],
             "state": [os.path.join(directory, name) for directory in state_directories if os.path.isdir(directory)
-                      for name in os.listdir(directory) if not name.startswith(".") and name != "~filters"],
+                      for name in os.listdir(directory)
+                      if not name.startswith(".") and name not in ("~filters", "~watchers")],
         }
         left = {what: items for what, items in left.items() if items}
         if left:

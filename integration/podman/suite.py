@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.checks import Failed, Runtime, Skip, Suite, contains, equal, has_apparmor, in_terminal, run, succeed, until
 from harness.host import SYSTEMD, Host, cgroup_value, enter, mount
+from harness.learning import Learning
 from harness.site import decisions, expect_audit, expect_shown, expect_waived, policy, waiver
 from images import busybox
 
@@ -1035,6 +1036,34 @@ def an_audit_finds_what_runs_under_runc(podman):
         expect_audit(podman.runtime.path, "podman", {ids[0]: "NS-02"}, [ids[1]])
     finally:
         podman.remove(*names)
+
+
+@suite.check
+def a_container_is_watched_and_runs_under_what_it_taught(podman):
+    # Not in /, where podman lets root write by CAP_DAC_OVERRIDE alone.
+    name = podman.name()
+    long_id = podman.podman("create", "--name", name, *podman.options([]), busybox.NAME, "sh", "-c",
+                            "touch /dev/shm/a; chown 5:5 /dev/shm/a; while ! test -e /dev/shm/go; do sleep 0.05; done")
+    learning = Learning(podman.runtime, podman.host.path("learnt"), long_id)
+    try:
+        podman.podman("start", name)
+        podman.podman("exec", name, "sh", "-c", "mkdir /dev/shm/b; touch /dev/shm/go")
+        report = learning.end()
+    finally:
+        learning.kill()
+        podman.remove(name)
+    learning.expect(report, long_id, ["chown", "mkdir"])
+    capabilities = learning.capabilities() or ["CAP_CHOWN"]
+    equal(capabilities, ["CAP_CHOWN"], "capabilities")
+
+    options = ["--security-opt", f"seccomp={learning.path('docker.json')}", "--cap-drop", "ALL", "--cap-add", "CHOWN"]
+    well = "d=/dev/shm; touch $d/a; chown 5:5 $d/a; mkdir $d/b; sleep 0.05; stat -c %u $d/a"
+    equal(podman.shell(well, options=options), "5", "owner")
+    narrow = podman.run("sh", "-c", "touch /dev/shm/a; ln /dev/shm/a /dev/shm/c || echo narrow", options=options)
+    # What podman's own profile answers for what it does not name.
+    contains(narrow.err, "Function not implemented")
+    equal(narrow.out, "narrow\n", "out")
+    podman.nothing_left()
 
 
 @suite.check

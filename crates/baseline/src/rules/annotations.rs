@@ -33,7 +33,7 @@ const HARMLESS_UNIT_PROPERTIES: [&str; 6] = [
 static ANN_01: Rule = Rule {
     id: "ANN-01",
     title: "no annotation steers a runtime",
-    meaning: "annotations has run.oci.*, module.wasm.*, io.podman.annotations.seccomp, or \
+    meaning: "annotations has run.oci.*, module.wasm.*, io.podman.annotations.seccomp with the value unconfined, or \
               org.systemd.property.* other than CollectMode, TimeoutStopUSec, KillSignal, \
               DefaultDependencies, After and Requires.",
     why: "Other runtimes obey these: they replace the seccomp profile, choose another program as handler, or \
@@ -148,8 +148,9 @@ fn steering(case: &Case<'_>, violations: &mut Violations) {
             "steers crun"
         } else if key.starts_with("module.wasm.") {
             "chooses a WebAssembly handler"
-        } else if key == "io.podman.annotations.seccomp" {
-            "replaces the seccomp profile"
+        } else if key == "io.podman.annotations.seccomp" && value == "unconfined" {
+            // Any other value is the file whose profile podman has put into linux.seccomp, where it is judged.
+            "asks for no seccomp filter"
         } else if key
             .strip_prefix("org.systemd.property.")
             .is_some_and(|p| !HARMLESS_UNIT_PROPERTIES.contains(&p))
@@ -225,7 +226,6 @@ mod tests {
             "run.oci.seccomp_bpf_data",
             "run.oci.x",
             "module.wasm.image/variant",
-            "io.podman.annotations.seccomp",
             "org.systemd.property.ExecStopPost",
             "org.systemd.property.collectMode",
             "org.systemd.property.",
@@ -249,6 +249,19 @@ mod tests {
                 Table::of(Profile::Restricted).verdicts("ANN-01", &document),
                 verdict("deny")
             );
+        }
+    }
+
+    #[test]
+    fn podmans_word_of_no_filter_is_refused_and_its_note_of_a_profile_is_not() {
+        let key = "io.podman.annotations.seccomp";
+        let verdicts = |value| Table::of(Profile::Baseline).verdicts("ANN-01", &bundle(key, value));
+        assert_eq!(
+            verdicts("unconfined"),
+            [format!("deny ANN-01:{key} /annotations/{key}")]
+        );
+        for file in ["/etc/seccomp/web.json", "unconfined.json", ""] {
+            assert_eq!(verdicts(file), [""; 0], "{file}");
         }
     }
 
