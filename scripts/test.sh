@@ -88,7 +88,7 @@ part software env GABION="$GABION" python3 -B integration/software/suite.py --co
 if [ -x scripts/engines.sh ]; then part engines scripts/engines.sh; fi
 # What takes systemd, cgroup version 2 with its controllers, or AppArmor: in a machine that has them.
 part vm env GABION="$GABION" integration/vm/suite.sh --timeout 900 \
-    systemd apparmor limits limits+systemd conformance+systemd
+    systemd session apparmor limits limits+systemd conformance+systemd
 part demo scripts/demo.sh
 
 echo
