@@ -304,6 +304,11 @@ def a_program_for_output_that_is_not_there(ctr):
     ctr.nothing_left()
 
 
+def cleaned_up(name):
+    """Waits until containerd has cleaned up after a shim: the bundle goes last. The task is gone from the list before."""
+    until(lambda: not os.path.exists(os.path.join(BUNDLES, name)), f"the end of the bundle of {name}")
+
+
 @check
 def a_killed_shim_leaves_no_container_and_no_false_status(ctr):
     name = ctr.detach("sh", "-c", "sleep 1000 & sleep 1000")
@@ -311,6 +316,7 @@ def a_killed_shim_leaves_no_container_and_no_false_status(ctr):
     os.kill(shim_of(name), signal.SIGKILL)
     until(lambda: ctr.status(name) != "RUNNING", "a status that is not RUNNING")
     until(lambda: not is_alive(init), "the end of the container's first process")
+    cleaned_up(name)
     ctr.ctr("container", "rm", name)
     ctr.nothing_left()
     equal(os.listdir("/run/containerd/s"), [], "sockets of shims")
@@ -321,9 +327,26 @@ def a_killed_shim_of_a_paused_container_leaves_nothing(ctr):
     name = ctr.detach("sleep", "1000")
     ctr.ctr("task", "pause", name)
     os.kill(shim_of(name), signal.SIGKILL)
-    until(lambda: ctr.status(name) is None, "the end of the task")
+    cleaned_up(name)
+    equal(ctr.status(name), None, "status")
     ctr.ctr("container", "rm", name)
     ctr.nothing_left()
+
+
+@check
+def a_killed_shims_cleanup_that_takes_long_is_done_to_its_end(ctr):
+    # containerd kills it after five seconds.
+    called = ctr.host.path("slow-delete")
+    program = script(ctr, "slow", f'case " $* " in *" delete "*) echo >{called}; sleep 8;; esac\nexec {ctr.runtime.path} "$@"\n')
+    name = ctr.detach("sleep", "1000", options=options_of(ctr, f'BinaryName = "{program}"\n'))
+    init = init_of(ctr, name)
+    os.kill(shim_of(name), signal.SIGKILL)
+    until(lambda: os.path.exists(called), "the deletion")
+    until(lambda: not is_alive(init), "the end of the container's first process", 60)
+    ctr.ctr("container", "rm", name)
+    ctr.nothing_left()
+    equal(os.listdir("/run/containerd/s"), [], "sockets of shims")
+    shutil.rmtree(os.path.join(BUNDLES, name), ignore_errors=True)
 
 
 def detach_in_group(ctr, group, kind="io.kubernetes.cri.sandbox-id"):

@@ -102,8 +102,19 @@ fn spawn(
 }
 
 fn serve(arguments: &Arguments, called: &OsStr, listener: UnixListener, socket: &Path) -> Result<(), String> {
-    let wrong = |errno: nix::errno::Errno| errno.desc().to_owned();
     // containerd reads what `start` prints to its end, and waits for it.
+    detach()?;
+    let outcome = Shim::new(arguments.clone(), called.to_owned(), listener).and_then(|mut shim| shim.serve());
+    drop(fs::remove_file(socket));
+    outcome
+}
+
+/// Leaves containerd's pipes and process group.
+///
+/// # Errors
+/// A sentence, if the kernel does not let it.
+pub(crate) fn detach() -> Result<(), String> {
+    let wrong = |errno: nix::errno::Errno| errno.desc().to_owned();
     let null = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -114,10 +125,7 @@ fn serve(arguments: &Arguments, called: &OsStr, listener: UnixListener, socket: 
     nix::unistd::dup2_stderr(&null).map_err(wrong)?;
     drop(null);
     let here = nix::unistd::Pid::from_raw(0);
-    nix::unistd::setpgid(here, here).map_err(wrong)?;
-    let outcome = Shim::new(arguments.clone(), called.to_owned(), listener).and_then(|mut shim| shim.serve());
-    drop(fs::remove_file(socket));
-    outcome
+    nix::unistd::setpgid(here, here).map_err(wrong)
 }
 
 /// What the server's place on the host is. None of it is worth a container: what cannot be done is left.
