@@ -4,6 +4,7 @@
     GABION=/path/to/gabion docker/suite.py [WORD...]
 
 A word chooses the checks with it in their names. `RUNTIME=runc` runs the control, see harness/checks.py.
+`SHIM=/path/to/containerd-shim-gabion-v2` makes the same checks through gabion's own shim, which Docker takes from 23.
 """
 
 import json
@@ -36,16 +37,29 @@ class Docker:
         self.runtime = runtime
         self.host = Host(CGROUP, inner_parents=["buildkit"])
         self.count = 0
+        self.shim = os.environ.get("SHIM") or None
 
     def start(self):
         # runc is known to dockerd anyway, by the name that gabion would take from it.
         runtime = ["--default-runtime", self.runtime.name]
-        if self.runtime.name != "runc":
+        if self.shim:
+            # By name, as an operator would: Docker's containerd looks for shims in its PATH.
+            os.makedirs(self.host.path("shims"))
+            configured = {}
+            for name in ["gabion", "gabion-restricted"]:
+                os.symlink(self.shim, self.host.path("shims", f"containerd-shim-{name}-v2"))
+                configured[name] = {"runtimeType": f"io.containerd.{name}.v2"}
+            os.environ["PATH"] = self.host.path("shims") + ":" + os.environ["PATH"]
+            with open(self.host.path("daemon.json"), "w", encoding="utf-8") as file:
+                json.dump({"runtimes": configured}, file)
+            runtime += ["--config-file", self.host.path("daemon.json")]
+        elif self.runtime.name != "runc":
             runtime += ["--add-runtime", f"{self.runtime.name}={self.runtime.path}"]
         if self.runtime.is_gabion:
             restricted = self.host.path("gabion-restricted")
             os.symlink(self.runtime.path, restricted)
-            runtime += ["--add-runtime", f"gabion-restricted={restricted}"]
+            if not self.shim:
+                runtime += ["--add-runtime", f"gabion-restricted={restricted}"]
             for name, program in [("plain", "runc"), ("crun", "crun")]:
                 if shutil.which(program):
                     runtime += ["--add-runtime", f"{name}={shutil.which(program)}"]
@@ -137,7 +151,7 @@ class Docker:
         """Waits for shims to end, and fails if anything stays."""
         until(lambda: not self.host.processes(), "the end of the shims")
         self.host.expect_nothing_left(
-            ["/run/docker/runtime-runc/moby", f"/run/docker/runtime-{self.runtime.name}/moby"],
+            ["/run/docker/runtime-runc/moby", "/run/containerd/gabion/moby", f"/run/docker/runtime-{self.runtime.name}/moby"],
             [DATA + "/overlay2", "/run/docker/containerd/daemon/io.containerd.runtime.v2.task"])
 
     def gabion_only(self):

@@ -28,8 +28,8 @@ pub(crate) struct Table {
     BinaryName: String,
     /// The state directory, to which the namespace is added.
     Root: String,
-    /// Let systemd make cgroups.
-    SystemdCgroup: bool,
+    /// Let systemd make cgroups [default: if the container's cgroup is written as systemd's].
+    SystemdCgroup: Option<bool>,
     NoPivotRoot: bool,
     NoNewKeyring: bool,
     /// Owner and group of the pipes of standard streams.
@@ -56,7 +56,8 @@ pub(crate) struct Options {
     pub(crate) program: PathBuf,
     /// The state directory, with the namespace.
     pub(crate) root: PathBuf,
-    pub(crate) systemd_cgroup: bool,
+    /// Before a container is known, nothing may have been said of it.
+    pub(crate) systemd_cgroup: Option<bool>,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) io_owner: Option<(u32, u32)>,
@@ -96,10 +97,19 @@ impl Options {
         }
     }
 
+    /// Settles who makes a container's cgroup. Docker tells it to runc's shim alone, and containerd before 1.7 cannot tell
+    /// it in a table; but the form of the path says it, `slice:prefix:name`, which an engine writes for systemd only.
+    pub(crate) fn settle_cgroup(&mut self, config: Option<&serde_json::Value>) {
+        let path = config.and_then(|config| config["linux"]["cgroupsPath"].as_str());
+        let parts: Vec<&str> = path.unwrap_or_default().split(':').collect();
+        let is_unit = matches!(parts[..], [slice, _, _] if slice.ends_with(".slice"));
+        self.systemd_cgroup.get_or_insert(is_unit);
+    }
+
     /// The words before the runtime's command.
     pub(crate) fn globals(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["--root".into(), self.root.clone().into()];
-        if self.systemd_cgroup {
+        if self.systemd_cgroup == Some(true) {
             words.push("--systemd-cgroup".into());
         }
         if let Some(profile) = &self.profile {
@@ -143,7 +153,8 @@ fn runc(bytes: &[u8]) -> Result<Table, String> {
     Ok(Table {
         BinaryName: options.binary_name,
         Root: options.root,
-        SystemdCgroup: options.systemd_cgroup,
+        // A message cannot tell "no" from nothing.
+        SystemdCgroup: options.systemd_cgroup.then_some(true),
         NoPivotRoot: options.no_pivot_root,
         NoNewKeyring: options.no_new_keyring,
         IoUid: options.io_uid,
@@ -271,6 +282,30 @@ mod tests {
                 "/etc/gabion/pods.toml"
             ]
         );
+    }
+
+    #[test]
+    fn who_makes_the_cgroup_is_told_by_its_path_unless_an_option_says_it() {
+        let settled = |body: &str, path: &str| {
+            let mut options = of("runtimeoptions.v1.Options", field(3, body)).unwrap();
+            options.settle_cgroup(Some(&serde_json::json!({"linux": {"cgroupsPath": path}})));
+            options.globals().contains(&"--systemd-cgroup".into())
+        };
+        for (path, expected) in [
+            ("system.slice:docker:ab", true),
+            ("kubepods-pod1.slice:cri-containerd:ab", true),
+            ("/docker/ab", false),
+            ("a:b:c", false),
+            ("/system.slice/docker-ab.scope", false),
+            ("", false),
+        ] {
+            assert_eq!(settled("", path), expected, "{path:?}");
+        }
+        assert!(settled("SystemdCgroup = true\n", "/docker/ab"));
+        assert!(!settled("SystemdCgroup = false\n", "system.slice:docker:ab"));
+        let mut options = Options::new(None, "n", OsStr::new(SHIM)).unwrap();
+        options.settle_cgroup(None);
+        assert_eq!(options.systemd_cgroup, Some(false));
     }
 
     #[test]

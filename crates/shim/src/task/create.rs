@@ -44,8 +44,10 @@ impl Shim {
             ));
         }
         let bundle = PathBuf::from(&request.bundle);
-        let options = Options::new(request.options.as_ref(), &self.arguments.namespace, &self.called)
+        let mut options = Options::new(request.options.as_ref(), &self.arguments.namespace, &self.called)
             .map_err(Fault::invalid)?;
+        let spec = config(&bundle);
+        options.settle_cgroup(spec.as_ref());
         Cgroup::prepare_to_move();
         options.save(&bundle).map_err(Fault::unknown)?;
         rootfs::mount_all(&request.rootfs, &bundle).map_err(Fault::unknown)?;
@@ -58,7 +60,7 @@ impl Shim {
         let images = (!request.checkpoint.is_empty()).then(|| PathBuf::from(&request.checkpoint));
         let container = Container {
             id: request.id.clone(),
-            ends_together: has_own_processes(&bundle),
+            ends_together: has_own_processes(spec.as_ref()),
             bundle: bundle.clone(),
             options: options.clone(),
             init: Process::new(streams.clone()),
@@ -270,8 +272,8 @@ impl Shim {
 }
 
 /// Whether the container has a pid namespace of its own; then the kernel ends all of it with its first process.
-fn has_own_processes(bundle: &Path) -> bool {
-    let Some(config) = config(bundle) else {
+fn has_own_processes(config: Option<&serde_json::Value>) -> bool {
+    let Some(config) = config else {
         return false;
     };
     config["linux"]["namespaces"]
