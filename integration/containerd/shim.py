@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 from harness.checks import Failed, Skip, contains, equal, in_terminal, run, succeed, until
@@ -505,6 +506,23 @@ def options_choose_the_program_and_who_owns_streams(ctr):
     output = configured(ctr, 'BinaryName = "/no/such/runtime"\n')
     equal(output.status, 1, "exit status")
     contains(output.err, 'cannot start the runtime "/no/such/runtime"')
+    ctr.nothing_left()
+
+
+@check
+def options_choose_the_root_and_the_keyring(ctr):
+    found = {}
+    for text in ["", "NoNewKeyring = true\n", "NoPivotRoot = true\n"]:
+        name = ctr.detach("sleep", "1000", options=options_of(ctr, text))
+        init = str(init_of(ctr, name))
+        keyring = f"_ses.{name}" in read("/proc/keys")
+        # Under a root that was moved and not exchanged lies the host's, which has this program.
+        run("nsenter", "-t", init, "-m", "umount", "-l", "/")
+        below = run("nsenter", "-t", init, "-m", sys.executable, "-c", "").status == 0
+        ctr.remove_killed(name)
+        found[text] = (keyring, below)
+    shown = os.path.exists("/proc/keys")
+    equal(list(found.values()), [(shown, False), (False, False), (shown, True)], "a keyring of its own, the host's root below")
     ctr.nothing_left()
 
 
