@@ -74,9 +74,7 @@ impl User {
         };
         fs::set_permissions(user.home.path(), Permissions::from_mode(0o755)).unwrap();
         make_rootfs(&user.path("bundle/rootfs"));
-        let mut own = Command::new("chown");
-        own.args(["-hR", &format!("{USER}:{USER}")]).arg(user.home.path());
-        run(&mut own, Path::new("/")).ok();
+        user.own();
         user.call("\"$GABION\" spec --rootless --bundle bundle").ok();
         user.config = serde_json::from_slice(&fs::read(user.path("bundle/config.json")).unwrap()).unwrap();
         user.config["process"]["terminal"] = json!(false);
@@ -85,6 +83,12 @@ impl User {
 
     fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
+    }
+
+    fn own(&self) {
+        let mut own = Command::new("chown");
+        own.args(["-hR", &format!("{USER}:{USER}")]).arg(self.home.path());
+        run(&mut own, Path::new("/")).ok();
     }
 
     /// A shell line of the user's. It runs in a cgroup of root's, as in a session.
@@ -221,6 +225,31 @@ fn a_users_limits_are_the_kernels_from_create_to_delete() {
     let is_stopped = || user.gabion("state limits").stdout.contains("\"stopped\"");
     assert!(wait_until(is_stopped));
     user.gabion("delete limits").ok();
+    user.assert_nothing_left();
+}
+
+#[test]
+fn a_scope_with_somebody_in_it_is_left_alone() {
+    let Some(mut user) = User::new("taken") else {
+        return;
+    };
+    user.script("exec sleep 1000");
+    user.gabion("create --bundle bundle taken").ok();
+    // In another root, which is of no other container's.
+    make_rootfs(&user.path("bundle/second"));
+    user.own();
+    user.config["root"]["path"] = json!("second");
+    user.config["linux"]["cgroupsPath"] = json!("user.slice:gabion:taken");
+    let answer = user.gabion("create --bundle bundle other");
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(
+        answer
+            .stderr
+            .contains("config.json#/linux/cgroupsPath: container's cgroup is not empty: "),
+        "{answer:?}"
+    );
+    assert!(user.gabion("state taken").ok().stdout.contains("\"created\""));
+    user.gabion("delete --force taken").ok();
     user.assert_nothing_left();
 }
 

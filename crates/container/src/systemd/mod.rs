@@ -156,6 +156,7 @@ pub(crate) fn start(unit: &Unit, scope: &Scope) -> Result<(Placeholder, PathBuf)
     };
     // Whoever is moved there stands still, and nobody could tell why.
     crate::cgroup::refuse_frozen(std::slice::from_ref(&cgroup))?;
+    refuse_occupied(&cgroup)?;
     let placeholder = Placeholder::start()?;
     let result = start_with(&mut bus, unit, scope, placeholder.0);
     match result {
@@ -192,6 +193,20 @@ pub(crate) fn attach(scope: &Scope, below: &str, pid: Pid) -> Result<()> {
     bus.manager("AttachProcessesToUnit", "ssau", arguments)
         .map(drop)
         .map_err(failed)
+}
+
+/// A unit with processes in it is somebody's. systemd would say no more than that there is one.
+fn refuse_occupied(cgroup: &Path) -> Result<()> {
+    let events = std::fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default();
+    if events.lines().any(|line| line == "populated 1") {
+        return Err(ContainerError::Unsupported {
+            pointer: "/linux/cgroupsPath".to_owned(),
+            text: format!(
+                "container's cgroup is not empty: {cgroup:?} has processes that are not this container's. Choose another"
+            ),
+        });
+    }
+    Ok(())
 }
 
 fn start_with(bus: &mut Bus, unit: &Unit, scope: &Scope, pid: Pid) -> std::result::Result<(), bus::BusError> {
