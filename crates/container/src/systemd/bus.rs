@@ -195,30 +195,29 @@ impl Bus {
     }
 
     /// EXTERNAL: the kernel says who we are (D-Bus specification, "Authentication Protocol").
+    ///
+    /// All of it is said at once, as systemd's own clients do: a first message that comes right behind BEGIN may be read
+    /// together with it, and systemd looks for the next one only when more comes.
     fn authenticate(&mut self, whose: Whose) -> Result<()> {
         let own = nix::unistd::geteuid().to_string();
-        let line = if whose == Whose::Host {
+        if whose == Whose::Host {
             let digits: String = own.bytes().map(|byte| format!("{byte:02x}")).collect();
-            self.send(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
-            self.line()?
+            self.send(format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n").as_bytes())?;
         } else {
             // In a user namespace the own id is another one than out there, so none is claimed.
-            self.send(b"\0AUTH EXTERNAL\r\n")?;
-            let line = self.line()?;
-            if line.starts_with(b"DATA") {
-                self.send(b"DATA\r\n")?;
-                self.line()?
-            } else {
-                line
-            }
-        };
-        if !line.starts_with(b"OK ") {
-            return Err(BusError::Unreachable(format!(
-                "user {own} is not let in: {:?}",
-                String::from_utf8_lossy(&line).trim_end()
-            )));
+            self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         }
-        self.send(b"BEGIN\r\n")
+        let mut line = self.line()?;
+        if line.starts_with(b"DATA") {
+            line = self.line()?;
+        }
+        if line.starts_with(b"OK ") {
+            return Ok(());
+        }
+        Err(BusError::Unreachable(format!(
+            "user {own} is not let in: {:?}",
+            String::from_utf8_lossy(&line).trim_end()
+        )))
     }
 
     /// A line of the talk before the messages.
@@ -415,9 +414,10 @@ mod tests {
                 }
                 line
             };
+            // Nothing of it waits for an answer.
             assert!(line(&mut stream).starts_with(b"\0AUTH EXTERNAL "));
-            stream.write_all(b"OK 0123\r\n").unwrap();
             assert_eq!(line(&mut stream), b"BEGIN\r\n");
+            stream.write_all(b"OK 0123\r\n").unwrap();
             for messages in says {
                 let mut bytes = vec![0; PRELUDE];
                 if stream.read_exact(&mut bytes).is_err() {
