@@ -197,7 +197,12 @@ pub(crate) fn attach(scope: &Scope, below: &str, pid: Pid) -> Result<()> {
 
 /// A unit with processes in it is somebody's. systemd would say no more than that there is one.
 fn refuse_occupied(cgroup: &Path) -> Result<()> {
-    let events = std::fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default();
+    let path = cgroup.join("cgroup.events");
+    let events = match std::fs::read_to_string(&path) {
+        Ok(events) => events,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
+    };
     if events.lines().any(|line| line == "populated 1") {
         return Err(ContainerError::Unsupported {
             pointer: "/linux/cgroupsPath".to_owned(),
