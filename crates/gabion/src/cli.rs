@@ -173,6 +173,7 @@ impl Cli {
         });
         if let Some((name, flags)) = name_and_flags {
             let alone = Globals::augment_args(clap::Command::new("gabion"))
+                .version(VERSION_TEXT)
                 .disable_version_flag(true)
                 .subcommand(flags(clap::Command::new(*name)));
             if let Ok(mut matches) = alone.try_get_matches_from(arguments) {
