@@ -10,14 +10,14 @@ PREFIX ?= /usr/local
 # What `gabion --version` says it was built from.
 export GABION_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
-.PHONY: build demo test conformance software bench vm rules install uninstall deb prerequisites help
+.PHONY: build demo test conformance software engines bench vm rules install uninstall deb prerequisites help
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 # These put it beside other runtimes, and into engines.
-test software bench vm: export GABION_PREREQUISITES = all
+test software engines bench vm: export GABION_PREREQUISITES = all
 
 prerequisites: ## install what is missing to build and test (Debian)
 	@scripts/prerequisites.sh
@@ -42,6 +42,10 @@ vm: build ## the tests in a virtual machine with systemd, cgroup v2 and AppArmor
 
 software: build ## Debian's packages under the default profile, and what they need; writes docs/software.md
 	@GABION=$(abspath $(GABION)) python3 -B integration/software/suite.py --learn --write docs/software.md
+
+engines: build ## real engines on gabion, and on runc as a control; writes the matrix of docs/engines.md
+	@GABION=$(abspath $(GABION)) bash -o pipefail -c 'scripts/engines.sh | tee $(RELEASE)/engines.log'
+	@scripts/engines-matrix.py $(RELEASE)/engines.log
 
 bench: build ## whole commands beside runc and crun, as ratios
 	@GABION=$(abspath $(GABION)) bench/run.sh
