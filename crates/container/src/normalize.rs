@@ -68,7 +68,7 @@ pub(crate) struct Context<'a> {
 /// [`ContainerError::Unsupported`] for what neither libcontainer nor gabion does: it is never ignored in silence.
 pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>) -> Result<Value> {
     refuse_unsupported(config)?;
-    let mut document = document.clone();
+    let mut document = without_filter(document);
     let Some(top) = document.as_object_mut() else {
         return Err(ContainerError::Other(
             "the configuration is not an object".to_owned(),
@@ -101,9 +101,7 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
     process.insert("env".to_owned(), json!([format!("HOME={}", context.home)]));
 
     let linux = object(top, "linux");
-    for key in ["seccomp", "memoryPolicy"] {
-        linux.remove(key);
-    }
+    linux.remove("memoryPolicy");
     linux.remove(gabion_baseline::change::FLOOR);
     linux.insert("rootfsPropagation".to_owned(), json!(initial_propagation(config)));
     let cgroups_path = cgroups_path(config, context);
@@ -182,6 +180,25 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
         None => top.remove("hooks"),
     };
     Ok(document)
+}
+
+/// A copy without `linux.seccomp`, which is most of a document, and would be taken out of the copy at once.
+fn without_filter(document: &Value) -> Value {
+    let Value::Object(top) = document else {
+        return document.clone();
+    };
+    let copied = top.iter().map(|(key, value)| {
+        let value = match value {
+            Value::Object(linux) if key == "linux" => linux
+                .iter()
+                .filter(|(key, _)| *key != "seccomp")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            _ => value.clone(),
+        };
+        (key.clone(), value)
+    });
+    copied.collect()
 }
 
 /// True if calls may be handed to a seccomp agent.
