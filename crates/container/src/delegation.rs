@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::config::Config;
 use gabion_baseline::facts::CgroupMode;
+use gabion_sys::namespace::id_outside;
 use nix::unistd::Pid;
 
 use crate::error::{ContainerError, Result};
@@ -38,7 +39,7 @@ pub(crate) fn hand_over(config: &Config, mode: CgroupMode, pid: Pid, cgroups: &[
         .map_or(0, gabion_baseline::config::User::uid);
     let path = format!("/proc/{pid}/uid_map");
     let table = fs::read_to_string(&path).map_err(ContainerError::file("cannot read", path))?;
-    let owner = outside(&table, user).ok_or_else(|| ContainerError::Unsupported {
+    let owner = id_outside(&table, user).ok_or_else(|| ContainerError::Unsupported {
         pointer: "/process/user/uid".to_owned(),
         text: format!("{user} is not mapped by the container's user namespace"),
     })?;
@@ -58,21 +59,8 @@ fn is_asked_for(config: &Config) -> bool {
                 .kind
                 .value()
                 .is_some_and(|kind| kind == "cgroup" || kind == "cgroup2");
-            // As with mount(8), the later one counts.
-            let mut options = mount.options.items().iter().rev();
-            let access = options.find(|option| matches!(option.as_str(), "ro" | "rro" | "rw" | "rrw"));
-            is_of_cgroups && access.is_none_or(|option| option.ends_with("rw"))
+            is_of_cgroups && mount.last_of(&["rw", "rrw"], &["ro", "rro"]) != Some(false)
         })
-}
-
-/// What a user of a namespace is outside of it, by the lines of its uid_map.
-fn outside(table: &str, user: u32) -> Option<u32> {
-    table.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
-        let (first, outside, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        let offset = user.checked_sub(first).filter(|offset| *offset < size)?;
-        outside.checked_add(offset)
-    })
 }
 
 fn change(cgroup: &Path, names: &str, owner: u32) -> Result<()> {
@@ -122,14 +110,5 @@ mod tests {
                 "{namespace} {kind} {options}"
             );
         }
-    }
-
-    #[test]
-    fn a_user_is_found_in_the_range_that_holds_it() {
-        let table = "         0     100000       1000\n      1000          5          1\n";
-        assert_eq!(outside(table, 0), Some(100_000));
-        assert_eq!(outside(table, 999), Some(100_999));
-        assert_eq!(outside(table, 1000), Some(5));
-        assert_eq!(outside(table, 1001), None);
     }
 }

@@ -5,6 +5,7 @@
 //! capability less, one filter more, a lower limit is no difference), and leaves out what is about the moment of execve.
 
 use gabion_sys::mount::{self, Place};
+use gabion_sys::namespace::id_outside;
 use gabion_sys::process::limit;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
@@ -315,8 +316,8 @@ fn names(mask: u64) -> String {
 }
 
 fn user(plan: &Plan, status: &Status, procfs: &Procfs) -> Result<(), Failure> {
-    let uid = outside(&procfs.read_self("uid_map")?, plan.user.uid);
-    let gid = outside(&procfs.read_self("gid_map")?, plan.user.gid);
+    let uid = id_outside(&procfs.read_self("uid_map")?, plan.user.uid);
+    let gid = id_outside(&procfs.read_self("gid_map")?, plan.user.gid);
     if uid.is_none_or(|uid| status.uids != [uid; 4]) || gid.is_none_or(|gid| status.gids != [gid; 4]) {
         return Err(Failure::mismatch(
             "V-03",
@@ -327,16 +328,6 @@ fn user(plan: &Plan, status: &Status, procfs: &Procfs) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-/// What an id of a user namespace is called by the reader of the namespace's map.
-fn outside(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
-        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
-    })
 }
 
 fn filters(loaded: u64, status: &Status) -> Result<(), Failure> {
@@ -417,16 +408,6 @@ mod tests {
     use gabion_sys::capability::CapabilitySets;
 
     use super::*;
-
-    #[test]
-    fn an_id_is_found_in_the_map_or_has_no_meaning_outside() {
-        let map = "         0     100000      65536\n     70000       5000          1\n";
-        assert_eq!(outside(map, 0), Some(100_000));
-        assert_eq!(outside(map, 65535), Some(165_535));
-        assert_eq!(outside(map, 65536), None);
-        assert_eq!(outside(map, 70000), Some(5000));
-        assert_eq!(outside("0 0 4294967295\n", 42), Some(42));
-    }
 
     #[test]
     fn a_capability_less_is_no_drift_and_one_more_is() {

@@ -12,6 +12,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 
+use gabion_sys::namespace::id_outside;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -38,21 +39,9 @@ pub fn is_hosts_root(place: &Path, file: BorrowedFd<'_>) -> bool {
 #[must_use]
 pub fn home_of_user() -> Option<PathBuf> {
     let map = fs::read_to_string("/proc/self/uid_map").ok()?;
-    let user = outside(&map, geteuid().as_raw())?;
+    let user = id_outside(&map, geteuid().as_raw())?;
     let home = PathBuf::from(passwd::home(fs::File::open("/").ok()?, user));
     (home != Path::new("/")).then_some(home)
-}
-
-/// What a namespace's id is outside of it.
-fn outside(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let numbers: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
-        let [inside, outside, count] = numbers[..] else {
-            return None;
-        };
-        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
-    })
 }
 
 fn is_of_the_system(place: &Path) -> bool {
@@ -91,20 +80,6 @@ mod tests {
         ] {
             assert_eq!(is_of_the_system(Path::new(place)), expected, "{place}");
         }
-    }
-
-    #[test]
-    fn an_id_is_followed_out_of_its_namespace() {
-        let map = "         0       1000          1\n         1     100000      65536\n";
-        for (id, expected) in [
-            (0, Some(1000)),
-            (1, Some(100_000)),
-            (65_536, Some(165_535)),
-            (65_537, None),
-        ] {
-            assert_eq!(outside(map, id), expected, "{id}");
-        }
-        assert_eq!(outside("0 0 4294967295\n", 1000), Some(1000));
     }
 
     #[test]

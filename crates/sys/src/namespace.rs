@@ -8,6 +8,17 @@ use nix::errno::Errno;
 /// `NS_GET_NSTYPE`: which kind of namespace a descriptor refers to (Linux 4.11).
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 
+/// What an id of a user namespace is called by the reader of its map, `/proc/PID/uid_map` or `gid_map`
+/// (user_namespaces(7)); `None` if it has no mapping.
+pub fn id_outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// The kinds of namespaces that Linux has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -103,6 +114,39 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+
+    #[test]
+    fn an_id_is_found_in_the_map_or_has_no_meaning_outside() {
+        let map = "         0     100000      65536\n     70000       5000          1\n";
+        assert_eq!(id_outside(map, 0), Some(100_000));
+        assert_eq!(id_outside(map, 65535), Some(165_535));
+        assert_eq!(id_outside(map, 65536), None);
+        assert_eq!(id_outside(map, 70000), Some(5000));
+        assert_eq!(id_outside("0 0 4294967295\n", 42), Some(42));
+    }
+
+    #[test]
+    fn an_id_is_followed_out_of_its_namespace() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        for (id, expected) in [
+            (0, Some(1000)),
+            (1, Some(100_000)),
+            (65_536, Some(165_535)),
+            (65_537, None),
+        ] {
+            assert_eq!(id_outside(map, id), expected, "{id}");
+        }
+        assert_eq!(id_outside("0 0 4294967295\n", 1000), Some(1000));
+    }
+
+    #[test]
+    fn a_user_is_found_in_the_range_that_holds_it() {
+        let table = "         0     100000       1000\n      1000          5          1\n";
+        assert_eq!(id_outside(table, 0), Some(100_000));
+        assert_eq!(id_outside(table, 999), Some(100_999));
+        assert_eq!(id_outside(table, 1000), Some(5));
+        assert_eq!(id_outside(table, 1001), None);
+    }
 
     #[test]
     fn the_kernel_tells_every_kind_of_namespace_apart() {

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use gabion_sys::namespace::id_outside;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::Whose;
@@ -55,14 +56,7 @@ fn runtime_directory(user: u32) -> PathBuf {
 fn own_user() -> u32 {
     let own = nix::unistd::geteuid().as_raw();
     let table = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let ranges = table.lines().filter_map(|line| {
-        let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
-        Some((numbers.next()?, numbers.next()?, numbers.next()?))
-    });
-    ranges
-        .filter(|(inside, _, size)| own >= *inside && own - inside < *size)
-        .find_map(|(inside, outside, _)| outside.checked_add(own - inside))
-        .unwrap_or(own)
+    id_outside(&table, own).unwrap_or(own)
 }
 
 /// Who is at the other end.
