@@ -167,8 +167,11 @@ pub(crate) fn collect(cgroups_path: Option<&str>) -> Fact<CgroupFact> {
     }
 }
 
-/// True if there are processes in a cgroup or below it.
-fn is_populated(directory: &Path) -> io::Result<bool> {
+/// True if there are processes in a cgroup or below it; one that is not there has none.
+///
+/// # Errors
+/// What cannot be read of one that is there.
+pub fn is_populated(directory: &Path) -> io::Result<bool> {
     // Most often there is no such cgroup yet, in any of a dozen hierarchies.
     match stat(directory) {
         Ok(_) => {}

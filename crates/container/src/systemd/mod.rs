@@ -197,13 +197,7 @@ pub(crate) fn attach(scope: &Scope, below: &str, pid: Pid) -> Result<()> {
 
 /// A unit with processes in it is somebody's. systemd would say no more than that there is one.
 fn refuse_occupied(cgroup: &Path) -> Result<()> {
-    let path = cgroup.join("cgroup.events");
-    let events = match std::fs::read_to_string(&path) {
-        Ok(events) => events,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(ContainerError::file("cannot read", path)(error)),
-    };
-    if events.lines().any(|line| line == "populated 1") {
+    if gabion_host::cgroup::is_populated(cgroup).map_err(ContainerError::file("cannot read", cgroup))? {
         return Err(ContainerError::Unsupported {
             pointer: "/linux/cgroupsPath".to_owned(),
             text: format!(

@@ -142,11 +142,7 @@ pub(crate) fn set_left_out(config: &Config, mode: CgroupMode, cgroups: &[PathBuf
     if !lines.is_empty() {
         wanted.unified = Given::Value(lines);
     }
-    let change = Change::new(&wanted, &wanted, &wanted, mode);
-    change.validate()?;
-    let mut files = Files::new(cgroups);
-    change.write(&mut files)?;
-    files.verify()
+    set(&wanted, &wanted, mode, cgroups)
 }
 
 /// Sets all limits of a new container, in a cgroup that is there and that libcontainer knows nothing of.
@@ -158,8 +154,12 @@ pub(crate) fn set_all(config: &Config, mode: CgroupMode, cgroups: &[PathBuf]) ->
     let Some(resources) = resources.filter(|_| !cgroups.is_empty()) else {
         return Ok(());
     };
-    let none = Resources::default();
-    let change = Change::new(resources, resources, &none, mode);
+    set(resources, &Resources::default(), mode, cgroups)
+}
+
+/// Writes limits of a new container and looks whether the kernel has them. `before` is what its cgroups have already.
+fn set(wanted: &Resources, before: &Resources, mode: CgroupMode, cgroups: &[PathBuf]) -> Result<()> {
+    let change = Change::new(wanted, wanted, before, mode);
     change.validate()?;
     let mut files = Files::new(cgroups);
     change.write(&mut files)?;
