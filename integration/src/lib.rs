@@ -17,6 +17,7 @@ mod container;
 mod left;
 mod program;
 mod site;
+mod user;
 
 pub use bundle::{base_config, edit_array, make_rootfs};
 pub use command::{Answer, PATIENCE, finish, run, run_within, wait_until};
@@ -24,6 +25,7 @@ pub use container::Container;
 pub use left::{cgroups, is_alive, left, mounts_below, processes_of};
 pub use program::gabion;
 pub use site::Site;
+pub use user::User;
 
 /// True if this host can limit how many processes a container has: in version 1, or handed down in version 2.
 pub fn limits_processes() -> bool {

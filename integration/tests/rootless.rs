@@ -2,35 +2,38 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
 
-use gabion_integration::{Answer, gabion, make_rootfs, run, skip};
+use gabion_integration::{User, run, skip};
 use serde_json::{Value, json};
 
 /// Nobody's id on a usual host, and above what engines give to user namespaces.
 const USER: u32 = 64_321;
 
 /// A user with a bundle of `gabion spec --rootless`.
-struct User {
-    home: tempfile::TempDir,
-    config: Value,
-    /// What runs before the user's command, as root, in a mount namespace of the test's own.
-    prelude: String,
+struct Rootless(User);
+
+impl Deref for Rootless {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.0
+    }
 }
 
-impl User {
+impl DerefMut for Rootless {
+    fn deref_mut(&mut self) -> &mut User {
+        &mut self.0
+    }
+}
+
+impl Rootless {
     /// `None`, and a line that says so, where the host lets no ordinary user make a user namespace.
     fn new() -> Option<Self> {
-        let home = tempfile::Builder::new().prefix("gabion-user.").tempdir().unwrap();
-        let mut user = User {
-            home,
-            config: Value::Null,
-            prelude: String::new(),
-        };
-        fs::set_permissions(user.home.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut user = User::new(USER, "gabion-user.");
         let probe = user.call("unshare --user --map-root-user true");
         if probe.status != 0 {
             skip(&format!(
@@ -40,60 +43,8 @@ impl User {
             return None;
         }
         fs::create_dir_all(user.path("run")).unwrap();
-        make_rootfs(&user.path("bundle/rootfs"));
-        user.own();
-        user.call("\"$GABION\" spec --rootless --bundle bundle").ok();
-        user.config = serde_json::from_slice(&fs::read(user.path("bundle/config.json")).unwrap()).unwrap();
-        user.config["process"]["terminal"] = json!(false);
-        Some(user)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn own(&self) {
-        run(
-            Command::new("chown")
-                .args(["-hR", &format!("{USER}:{USER}")])
-                .arg(self.home.path()),
-            self.home.path(),
-        )
-        .ok();
-    }
-
-    /// A shell line of the user's.
-    #[track_caller]
-    fn call(&self, line: &str) -> Answer {
-        let mut command = Command::new("unshare");
-        let user = USER.to_string();
-        let script = format!(
-            "{}\nexec setpriv --reuid {user} --regid {user} --clear-groups --inh-caps=-all sh -c \"$LINE\"",
-            self.prelude
-        );
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", self.home.path())
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env("GABION", gabion())
-            .env("LINE", line)
-            .current_dir(self.home.path());
-        run(&mut command, &std::env::temp_dir())
-    }
-
-    /// A command of gabion's, with the configuration as it stands.
-    #[track_caller]
-    fn gabion(&self, words: &str) -> Answer {
-        let file = self.path("bundle/config.json");
-        fs::write(&file, self.config.to_string()).unwrap();
-        chown(&file, Some(USER), Some(USER)).unwrap();
-        self.call(&format!("exec \"$GABION\" {words}"))
-    }
-
-    fn script(&mut self, script: &str) {
-        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        user.make_bundle();
+        Some(Rootless(user))
     }
 
     /// The verdicts in the user's own ledger.
@@ -121,7 +72,7 @@ impl User {
 
 #[test]
 fn an_ordinary_user_runs_a_container_and_is_root_in_it_alone() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     user.script(
         "id -u; cat /proc/self/uid_map; grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/self/status; exit 7",
     );
@@ -149,7 +100,7 @@ fn an_ordinary_user_runs_a_container_and_is_root_in_it_alone() {
 
 #[test]
 fn learning_takes_root() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     user.script("true");
     let answer = user.gabion("learn --bundle bundle --output web.learnt web");
     assert_eq!(answer.status, 1, "{answer:?}");
@@ -165,7 +116,7 @@ fn learning_takes_root() {
 
 #[test]
 fn a_users_container_lives_from_create_to_delete() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     user.script("exec sleep 1000");
     user.gabion("create --bundle bundle --pid-file pid web").ok();
     let state: Value = serde_json::from_str(&user.gabion("state web").ok().stdout).unwrap();
@@ -188,7 +139,7 @@ fn a_users_container_lives_from_create_to_delete() {
 
 #[test]
 fn a_mask_that_is_taken_off_is_found_without_root_too() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     user.script("echo ran > /tmp/ran");
     user.gabion("create --bundle bundle --pid-file pid web").ok();
     let pid = fs::read_to_string(user.path("pid")).unwrap();
@@ -206,7 +157,7 @@ fn a_mask_that_is_taken_off_is_found_without_root_too() {
 
 #[test]
 fn what_takes_root_is_refused_with_its_place_and_the_way_out() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     let whole = user.config.clone();
     user.config["linux"]["resources"] = json!({"memory": {"limit": 1 << 30}});
     let answer = user.gabion("run --bundle bundle web");
@@ -240,7 +191,7 @@ fn what_takes_root_is_refused_with_its_place_and_the_way_out() {
 
 #[test]
 fn nothing_runs_for_a_user_whose_ledger_cannot_be_written() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     user.script("echo ran > /tmp/ran");
     fs::write(user.path(".local"), "in the way").unwrap();
     let answer = user.gabion("run --bundle bundle web");
@@ -255,7 +206,7 @@ fn nothing_runs_for_a_user_whose_ledger_cannot_be_written() {
 
 #[test]
 fn several_ranges_are_those_that_subuid_gives() {
-    let Some(mut user) = User::new() else { return };
+    let Some(mut user) = Rootless::new() else { return };
     if !PathBuf::from("/usr/bin/newuidmap").exists() {
         skip("newuidmap(1) is not installed");
         return;
@@ -285,7 +236,8 @@ fn several_ranges_are_those_that_subuid_gives() {
     ] {
         let text = fs::read_to_string(format!("/etc/{name}")).unwrap_or_default() + &line;
         fs::write(user.path(name), text).unwrap();
-        user.prelude += &format!("mount --bind {} /etc/{name}\n", user.path(name).display());
+        let bind = format!("mount --bind {} /etc/{name}\n", user.path(name).display());
+        user.prelude += &bind;
     }
     let answer = user.gabion("run --bundle bundle web").ok();
     let words: Vec<&str> = answer.stdout.split_whitespace().collect();

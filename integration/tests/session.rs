@@ -4,14 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use gabion_integration::{Answer, gabion, has_systemd, make_rootfs, run, skip, wait_until};
-use serde_json::{Value, json};
+use gabion_integration::{User, has_systemd, make_rootfs, run, skip, wait_until};
+use serde_json::json;
 
 const USER: u32 = 1321;
 const MANAGER: &str = "/sys/fs/cgroup/user.slice/user-1321.slice/user@1321.service";
@@ -40,19 +40,28 @@ static ACCOUNT: LazyLock<Result<(), String>> = LazyLock::new(|| {
 /// While a systemd reads its units again, its own socket answers nobody, and one test has it do that.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A directory of the user's, with a bundle of `gabion spec --rootless`.
-struct User {
-    home: tempfile::TempDir,
-    config: Value,
+/// A user whose systemd runs, with a bundle of `gabion spec --rootless` and a container of this name.
+struct Session {
+    user: User,
     id: String,
-    /// What the user is told of a session.
-    runtime: PathBuf,
-    /// What runs before the user's command, as root, in a mount namespace of the test's own.
-    prelude: String,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl User {
+impl Deref for Session {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.user
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut User {
+        &mut self.user
+    }
+}
+
+impl Session {
     /// `None`, and a line that says so, elsewhere than in the virtual machine.
     fn new(id: &str) -> Option<Self> {
         if std::env::var_os("GABION_VM").is_none() || !has_systemd() {
@@ -60,68 +69,15 @@ impl User {
             return None;
         }
         ACCOUNT.as_ref().unwrap();
-        let home = tempfile::Builder::new()
-            .prefix("gabion-session.")
-            .tempdir()
-            .unwrap();
-        let mut user = User {
-            home,
-            config: Value::Null,
+        let mut session = Session {
+            user: User::new(USER, "gabion-session."),
             id: id.to_owned(),
-            runtime: RUNTIME.into(),
-            prelude: "true".to_owned(),
             _alone: ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner),
         };
-        fs::set_permissions(user.home.path(), Permissions::from_mode(0o755)).unwrap();
-        make_rootfs(&user.path("bundle/rootfs"));
-        user.own();
-        user.call("\"$GABION\" spec --rootless --bundle bundle").ok();
-        user.config = serde_json::from_slice(&fs::read(user.path("bundle/config.json")).unwrap()).unwrap();
-        user.config["process"]["terminal"] = json!(false);
-        Some(user)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn own(&self) {
-        let mut own = Command::new("chown");
-        own.args(["-hR", &format!("{USER}:{USER}")]).arg(self.home.path());
-        run(&mut own, Path::new("/")).ok();
-    }
-
-    /// A shell line of the user's. It runs in a cgroup of root's, as in a session.
-    #[track_caller]
-    fn call(&self, line: &str) -> Answer {
-        let script = format!(
-            "{}\nexec setpriv --reuid {USER} --regid {USER} --clear-groups --inh-caps=-all sh -c \"$LINE\"",
-            self.prelude
-        );
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", self.home.path())
-            .env("XDG_RUNTIME_DIR", &self.runtime)
-            .env("GABION", gabion())
-            .env("LINE", line)
-            .current_dir(self.home.path());
-        run(&mut command, &std::env::temp_dir())
-    }
-
-    /// A command of gabion's, with the configuration as it stands.
-    #[track_caller]
-    fn gabion(&self, words: &str) -> Answer {
-        let file = self.path("bundle/config.json");
-        fs::write(&file, self.config.to_string()).unwrap();
-        chown(&file, Some(USER), Some(USER)).unwrap();
-        self.call(&format!("exec \"$GABION\" --systemd-cgroup --root run {words}"))
-    }
-
-    fn script(&mut self, script: &str) {
-        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        session.runtime = RUNTIME.into();
+        session.flags = "--systemd-cgroup --root run";
+        session.make_bundle();
+        Some(session)
     }
 
     fn unit(&self) -> String {
@@ -163,7 +119,7 @@ impl User {
 
 #[test]
 fn a_users_limits_are_the_kernels_from_create_to_delete() {
-    let Some(mut user) = User::new("limits") else {
+    let Some(mut user) = Session::new("limits") else {
         return;
     };
     user.config["linux"]["resources"] = json!({
@@ -230,7 +186,7 @@ fn a_users_limits_are_the_kernels_from_create_to_delete() {
 
 #[test]
 fn a_scope_with_somebody_in_it_is_left_alone() {
-    let Some(mut user) = User::new("taken") else {
+    let Some(mut user) = Session::new("taken") else {
         return;
     };
     user.script("exec sleep 1000");
@@ -255,7 +211,9 @@ fn a_scope_with_somebody_in_it_is_left_alone() {
 
 #[test]
 fn a_run_ends_and_its_scope_with_it() {
-    let Some(mut user) = User::new("run") else { return };
+    let Some(mut user) = Session::new("run") else {
+        return;
+    };
     user.config["linux"]["resources"] = json!({"pids": {"limit": 7}});
     user.script("cat /proc/self/cgroup; exit 3");
     let answer = user.gabion("run --bundle bundle run");
@@ -270,7 +228,7 @@ fn a_run_ends_and_its_scope_with_it() {
 
 #[test]
 fn those_who_outlive_the_first_process_are_ended_with_the_scope() {
-    let Some(mut user) = User::new("others") else {
+    let Some(mut user) = Session::new("others") else {
         return;
     };
     let namespaces = user.config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -296,7 +254,7 @@ fn those_who_outlive_the_first_process_are_ended_with_the_scope() {
 
 #[test]
 fn a_limit_whose_controller_the_user_has_not_got_is_refused_by_its_place() {
-    let Some(mut user) = User::new("cpuset") else {
+    let Some(mut user) = Session::new("cpuset") else {
         return;
     };
     let controllers = fs::read_to_string(Path::new(MANAGER).join("cgroup.controllers")).unwrap();
@@ -315,7 +273,9 @@ fn a_limit_whose_controller_the_user_has_not_got_is_refused_by_its_place() {
 
 #[test]
 fn without_the_bus_the_users_systemd_is_asked_itself_and_without_a_session_it_is_said() {
-    let Some(mut user) = User::new("ways") else { return };
+    let Some(mut user) = Session::new("ways") else {
+        return;
+    };
     user.script("cat /proc/self/cgroup");
     user.prelude = format!("mount --bind /dev/null {RUNTIME}/bus");
     let answer = user.gabion("run --bundle bundle ways").ok();
