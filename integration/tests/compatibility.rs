@@ -354,13 +354,33 @@ fn a_signal_that_ends_nothing_leaves_a_created_container_to_be_started() {
     let mut container = site.container();
     container.script("exec sleep 600");
     container.create().ok();
-    for signal in ["0", "CONT", "TERM", "USR1"] {
+    for signal in ["0", "CONT", "USR1", "WINCH"] {
         container.kill(signal).ok();
         assert_eq!(container.state()["status"], "created", "{signal}");
     }
     container.start().ok();
     container.wait_for("tmp/ran", "ran");
     assert_eq!(container.state()["status"], "running");
+}
+
+#[test]
+fn a_created_container_ends_when_it_is_asked_to() {
+    let site = Site::new();
+    for (signal, ignored) in [("HUP", false), ("INT", false), ("QUIT", false), ("TERM", false), ("HUP", true)] {
+        let mut container = site.container();
+        container.script("exec sleep 600");
+        if ignored {
+            container.caller = vec![OsString::from("nohup")];
+        }
+        container.create().ok();
+        container.kill(signal).ok();
+        if ignored {
+            assert_eq!(container.state()["status"], "created");
+        } else {
+            container.wait_until_stopped();
+        }
+        container.delete().ok();
+    }
 }
 
 #[test]

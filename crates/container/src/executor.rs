@@ -87,6 +87,8 @@ impl Executor for Descent {
             if inner.readonly_root {
                 finish::make_root_readonly()?;
             }
+            // `stop` of a container that was never started does not have to wait for its SIGKILL.
+            gabion_sys::process::end_on_request()?;
             // Who waits for the listener to be taken can have that done after start.
             Ok(if inner.plan.handover.as_ref().is_some_and(|one| !one.waits) {
                 Ready::Settled(gabion_descent::settle(prepared)?)

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::Pid;
 
 use crate::error::{Result, check};
@@ -155,18 +156,42 @@ pub fn io_priority(pid: Pid) -> Result<(u32, u32)> {
 /// # Errors
 /// None is known.
 pub fn reset_signals() -> Result<()> {
-    nix::sys::signal::SigSet::empty()
+    SigSet::empty()
         .thread_set_mask()
         .map_err(|errno| crate::CallError::new("sigprocmask(SIG_SETMASK, none)", errno))?;
     // SAFETY: SIG_DFL installs no handler of ours, so there is no code that could run at a bad time.
-    unsafe {
-        nix::sys::signal::signal(
-            nix::sys::signal::Signal::SIGPIPE,
-            nix::sys::signal::SigHandler::SigDfl,
-        )
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
+}
+
+/// By which a person or an engine asks a program to end.
+const REQUESTS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// Until it executes a program, this process ends with status 128 + n when it is asked to by SIGHUP, SIGINT, SIGQUIT or
+/// SIGTERM. The kernel drops them for the first process of a pid namespace, which has to have a handler to be ended by
+/// anything but SIGKILL (pid_namespaces(7)). One that is ignored stays so, for the program as well, as nohup(1) has it.
+///
+/// # Errors
+/// None is known.
+pub fn end_on_request() -> Result<()> {
+    extern "C" fn end(number: libc::c_int) {
+        // SAFETY: _exit ends the process at once, runs nothing of ours before, and may be called here (signal-safety(7)).
+        unsafe { libc::_exit(128 + number) }
     }
-    .map(drop)
-    .map_err(|errno| crate::CallError::new("signal(SIGPIPE, SIG_DFL)", errno))
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    let failed = |signal| move |errno| crate::CallError::new(format!("sigaction({signal})"), errno);
+    for signal in REQUESTS {
+        // SAFETY: the handler does nothing but end the process, so it breaks into nothing that would go on.
+        let before = unsafe { sigaction(signal, &action) }.map_err(failed(signal))?;
+        if matches!(before.handler(), SigHandler::SigIgn) {
+            // SAFETY: what was there before is no handler.
+            unsafe { sigaction(signal, &before) }.map_err(failed(signal))?;
+        }
+    }
+    SigSet::from_iter(REQUESTS)
+        .thread_unblock()
+        .map_err(|errno| crate::CallError::new("sigprocmask(SIG_UNBLOCK)", errno))
 }
 
 /// Hands descriptors on to a program that is about to be started: they become its 3, 4, 5, and so on.
