@@ -21,6 +21,34 @@ fn printed(container: &Container<'_>, flags: &[&str], script: &str) -> String {
     container.site.gabion(&words).ok().stdout
 }
 
+/// A process in namespaces of its own, for a container to join them; ended when it is dropped.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn new(namespaces: &[&str]) -> Self {
+        let holder = Command::new("unshare")
+            .args(namespaces)
+            .args(["sleep", "600"])
+            // Nobody is to wait for the end of its output.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Holder(holder.unwrap())
+    }
+
+    /// A file of its directory in /proc.
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.0.id())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[track_caller]
 fn start(container: &Container<'_>) {
     container.create().ok();
@@ -366,7 +394,13 @@ fn a_signal_that_ends_nothing_leaves_a_created_container_to_be_started() {
 #[test]
 fn a_created_container_ends_when_it_is_asked_to() {
     let site = Site::new();
-    for (signal, ignored) in [("HUP", false), ("INT", false), ("QUIT", false), ("TERM", false), ("HUP", true)] {
+    for (signal, ignored) in [
+        ("HUP", false),
+        ("INT", false),
+        ("QUIT", false),
+        ("TERM", false),
+        ("HUP", true),
+    ] {
         let mut container = site.container();
         container.script("exec sleep 600");
         if ignored {
@@ -389,19 +423,12 @@ fn a_user_namespace_that_denies_groups_can_be_joined_and_none_come_along() {
     let mut container = site.container();
     by_privileged(&mut container);
     // It maps root to root, and denies setgroups(2).
-    let mut holder = Command::new("unshare")
-        .args(["--user", "--map-root-user", "sleep", "600"])
-        // If the test fails before it ends this, nobody waits for the end of its output.
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let of_holder = format!("/proc/{}", holder.id());
+    let holder = Holder::new(&["--user", "--map-root-user"]);
     assert!(wait_until(|| {
-        fs::read_to_string(format!("{of_holder}/setgroups")).is_ok_and(|text| text.trim() == "deny")
+        fs::read_to_string(holder.path("setgroups")).is_ok_and(|text| text.trim() == "deny")
     }));
     edit_array(&mut container.config, "/linux/namespaces", |list| {
-        list.push(json!({"type": "user", "path": format!("{of_holder}/ns/user")}));
+        list.push(json!({"type": "user", "path": holder.path("ns/user")}));
     });
     // Version 2 cannot be mounted in a user namespace that does not own the cgroup namespace: it is bound.
     container.script(
@@ -418,8 +445,41 @@ fn a_user_namespace_that_denies_groups_can_be_joined_and_none_come_along() {
     );
     let refused = site.gabion(&["exec", "-g", "7", &container.id, "true"]);
     assert_eq!(refused.status, 255, "{refused:?}");
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+}
+
+#[test]
+fn a_network_namespace_of_another_user_namespace_is_joined_with_one() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    let user = Holder::new(&["--user", "--map-root-user"]);
+    let network = Holder::new(&["--net"]);
+    let identity = |path: String| fs::read_link(path).unwrap().display().to_string();
+    for (holder, kind) in [(&user, "ns/user"), (&network, "ns/net")] {
+        let own = identity(format!("/proc/self/{kind}"));
+        assert!(wait_until(|| identity(holder.path(kind)) != own));
+    }
+    edit_array(&mut container.config, "/linux/namespaces", |list| {
+        list.retain(|entry| entry["type"] != "network");
+        list.push(json!({"type": "user", "path": user.path("ns/user")}));
+        list.push(json!({"type": "network", "path": network.path("ns/net")}));
+    });
+    // A new sysfs is for the owner of the network namespace alone.
+    edit_array(&mut container.config, "/mounts", |list| {
+        list.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+        list.push(
+            json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "rro"]}),
+        );
+    });
+    let script = "for one in user net; do busybox readlink /proc/self/ns/$one; done";
+    container.script(&format!("({script}) > /tmp/joined; exec sleep 600"));
+    start(&container);
+    let expected = [user.path("ns/user"), network.path("ns/net")]
+        .map(|path| identity(path) + "\n")
+        .concat();
+    container.wait_for("tmp/joined", "net:");
+    assert_eq!(container.file("tmp/joined"), expected);
+    assert_eq!(printed(&container, &[], script), expected);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use gabion_descent::report;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
@@ -37,6 +38,8 @@ pub(crate) struct Building {
     pub(crate) preserved_descriptors: u32,
     /// The container's cgroup, where the builder can begin in it.
     pub(crate) cgroup: Option<Entry>,
+    /// The network namespace that the builder enters ([`crate::normalize::network_to_enter`]).
+    pub(crate) network: Option<OwnedFd>,
     /// Where systemd moves the builder, without root.
     pub(crate) scope: Option<Scope>,
     /// What the builder enters first, without root.
@@ -165,6 +168,10 @@ fn inside(
     }
     if let Some(scope) = &building.scope {
         systemd::attach(scope, "", nix::unistd::getpid()).map_err(|error| error.to_string())?;
+    }
+    if let Some(network) = &building.network {
+        setns(network, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| format!("setns(the network namespace): {errno}"))?;
     }
     if let Some(rootless) = &building.rootless {
         rootless.enter()?;

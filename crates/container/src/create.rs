@@ -234,6 +234,11 @@ pub(crate) fn create_watched(
     cgroup::refuse_frozen(&record.cgroups)?;
     let mut locked = root.make(&options.id, &record)?;
     let rootless = Rootless::of(options.rootless, user_namespace.as_ref(), &cgroups_path)?;
+    let network = normalize::network_to_enter(config, options.rootless)
+        .and_then(|index| options.held.namespaces.get(index)?.as_ref())
+        .map(|namespace| namespace.try_clone())
+        .transpose()
+        .map_err(ContainerError::file("cannot keep", "the network namespace"))?;
     let state = HookState::creating(config, id, &options.bundle);
     let place = unit
         .as_ref()
@@ -247,11 +252,12 @@ pub(crate) fn create_watched(
         };
         let built = build(
             &locked,
-            (
-                entry,
+            Entered {
+                cgroup: entry,
+                network,
                 rootless,
-                record.scope.as_ref().filter(|_| options.rootless),
-            ),
+                scope: record.scope.as_ref().filter(|_| options.rootless),
+            },
             &document,
             options,
             channel,
@@ -407,9 +413,17 @@ fn prepare(
     }
 }
 
+/// What the builder enters before libcontainer builds, as [`Building`] has it.
+struct Entered<'a> {
+    cgroup: Option<Entry>,
+    network: Option<OwnedFd>,
+    rootless: Option<Rootless>,
+    scope: Option<&'a Scope>,
+}
+
 fn build(
     locked: &Locked,
-    (cgroup, rootless, scope): (Option<Entry>, Option<Rootless>, Option<&Scope>),
+    entered: Entered<'_>,
     document: &serde_json::Value,
     options: &CreateOptions,
     channel: ReportChannel,
@@ -441,9 +455,10 @@ fn build(
         console_socket: options.console_socket.clone(),
         no_pivot: options.no_pivot,
         preserved_descriptors: options.preserved_descriptors,
-        cgroup,
-        scope: scope.cloned(),
-        rootless,
+        cgroup: entered.cgroup,
+        network: entered.network,
+        scope: entered.scope.cloned(),
+        rootless: entered.rootless,
     };
     builder::build(
         &building,

@@ -11,6 +11,7 @@
 //! | `HOME` is always set | otherwise the name service of the image is asked, by a privileged process |
 //! | `hooks` lead to gabion | they get the state, environment and directory that the spec promises (see [`crate::hooks`]) |
 //! | namespaces by path are `/proc/self/fd/N` | what was judged is what is joined |
+//! | a network namespace that is joined with a user namespace is left out | the builder is in it already ([`network_to_enter`]) |
 //! | `rootfsPropagation` is explicit | propagation of single mounts is done after (see [`crate::finish`]) |
 //! | mount options it would drop take another way | see [`crate::mount_options`] |
 //! | some bind mounts, and remounts | made and done after, with the mount API (see [`crate::trees`], [`crate::finish`]) |
@@ -135,6 +136,9 @@ pub(crate) fn normalize(document: &Value, config: &Config, context: &Context<'_>
                 entry.remove("path");
             }
         }
+        if let Some(index) = network_to_enter(config, context.rootless) {
+            entries.remove(index);
+        }
     }
 
     if context.user_namespace.is_some() {
@@ -221,6 +225,22 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
         .root
         .value()
         .map_or_else(|| bundle.join("rootfs"), |root| bundle.join(&root.path))
+}
+
+/// Which of `linux.namespaces` the builder enters before it builds: a network namespace that is joined together with a
+/// user namespace. libcontainer enters the user namespace first, and has no rights any more to join one that is
+/// another's. Hooks that run in the runtime's namespaces would be in it too: with these it stays as it is.
+pub(crate) fn network_to_enter(config: &Config, rootless: bool) -> Option<usize> {
+    let hooks = config.hooks.value();
+    let in_runtime = hooks
+        .is_some_and(|hooks| !hooks.prestart.items().is_empty() || !hooks.create_runtime.items().is_empty());
+    let namespaces = config.linux.value()?.namespaces.items();
+    if rootless || in_runtime || !namespaces.iter().any(|entry| entry.kind == "user") {
+        return None;
+    }
+    namespaces
+        .iter()
+        .position(|entry| entry.kind == "network" && entry.joins().is_some())
 }
 
 /// `linux.cgroupsPath`, if it is given.
