@@ -243,6 +243,90 @@ fn the_hosts_dev_can_be_bound_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_bind_mount_with_options_is_no_more_restricted_than_they_say_unless_the_policy_keeps_it() {
+    for (profile, host, options, in_user_namespace, expected) in [
+        ("privileged", "ro,noexec", "rw", false, Ok("rw")),
+        ("privileged", "ro,noexec", "nosuid", false, Ok("rw,nosuid")),
+        ("privileged", "nodev,noatime", "ro,exec", false, Ok("ro,noatime")),
+        (
+            "privileged",
+            "noatime",
+            "nodiratime",
+            false,
+            Ok("rw,nodiratime,relatime"),
+        ),
+        // Without a word of this kind it is as its source.
+        ("privileged", "ro,noexec", "rprivate", false, Ok("ro,noexec")),
+        ("privileged", "ro,noexec", "nosuid", true, Ok("ro,nosuid,noexec")),
+        (
+            "privileged",
+            "ro,noexec",
+            "rw",
+            true,
+            Err("#/mounts/7/options: rw cannot be had"),
+        ),
+        ("baseline", "ro,noexec", "rw", false, Ok("ro,nosuid,nodev,noexec")),
+        (
+            "baseline",
+            "ro,noexec",
+            "rprivate",
+            false,
+            Ok("ro,nosuid,nodev,noexec"),
+        ),
+    ] {
+        let site = Site::new();
+        let mut container = site.container();
+        container.arguments = vec!["--profile".into(), profile.into()];
+        let source = site.path().join("volume");
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(container.rootfs().join("volume")).unwrap();
+        edit_array(&mut container.config, "/mounts", |mounts| {
+            let options: Vec<&str> = ["bind"].into_iter().chain(options.split(',')).collect();
+            mounts.push(
+                json!({"destination": "/volume", "type": "bind", "source": source, "options": options}),
+            );
+        });
+        if in_user_namespace {
+            edit_array(&mut container.config, "/linux/namespaces", |namespaces| {
+                namespaces.push(json!({"type": "user"}));
+            });
+            for ids in ["uidMappings", "gidMappings"] {
+                container.config["linux"][ids] =
+                    json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            }
+        }
+        container.config["process"]["args"] = json!([
+            "/bin/busybox",
+            "awk",
+            "$2 == \"/volume\" { print $4 }",
+            "/proc/self/mounts"
+        ]);
+        // The mount is there for the caller alone. Its attributes are its own, not its file system's.
+        let script = format!(
+            "mount -t tmpfs -o strictatime none '{0}'; mount -o remount,bind,{host} '{0}'; exec \"$@\"",
+            source.display()
+        );
+        container.caller = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            &script,
+            "sh",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        let answer = container.run();
+        match expected {
+            Ok(found) => assert_eq!(answer.ok().stdout.trim(), found, "{profile} {host} {options}"),
+            Err(words) => assert!(answer.status == 1 && answer.stderr.contains(words), "{answer:?}"),
+        }
+    }
+}
+
+#[test]
 fn an_image_without_a_mount_at_dev_keeps_its_own_nodes() {
     let site = Site::new();
     let mut container = site.container();

@@ -34,6 +34,7 @@ fn facts(config: &Config) -> Facts {
         through_magic_link: None,
         through_foreign_link: None,
         sensitive: None,
+        restrictions: Vec::new(),
         control_socket: None,
         engine_managed: true,
     };

@@ -357,6 +357,8 @@ pub struct SourceFact {
     pub control_socket: Option<String>,
     /// It lies in one of the policy's engine-managed roots, such as /var/lib/docker/volumes.
     pub engine_managed: bool,
+    /// What the mount it lies on restricts, as options of mounts: of `ro`, `nosuid`, `nodev`, `noexec` and `nosymfollow`.
+    pub restrictions: Vec<&'static str>,
 }
 
 /// How a bind source and a sensitive directory of the host lie to each other, by device and inode.

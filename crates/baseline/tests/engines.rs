@@ -387,6 +387,7 @@ fn source(mount: &Mount) -> SourceFact {
             directory: directory.to_owned(),
             relation: Relation::Inside,
         }),
+        restrictions: Vec::new(),
         control_socket: (path == "/run/docker.sock").then(|| "the Docker daemon's socket".to_owned()),
         // podman of vmtrixie and buildah ran with their state elsewhere, where no policy expects it.
         engine_managed: ENGINE_ROOTS

@@ -26,6 +26,7 @@ use crate::destinations;
 use crate::devices::{self, DeviceRules};
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
+use crate::finish;
 use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
 use crate::idmap;
@@ -34,6 +35,7 @@ use crate::listener;
 use crate::normalize;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
+use crate::rewrite;
 use crate::rootless::{self, Rootless};
 use crate::scheduling::{self, Scheduling};
 use crate::state::{EFFECTIVE, Init, LateHooks, Locked, Record, StateRoot, write_atomically};
@@ -133,6 +135,7 @@ pub(crate) fn create_watched(
     let user_namespace = idmap::user_namespace(config)?;
     let trees = trees::make(config, &options.bundle, &options.held)?;
     let destinations = destinations::of(config, &rootfs);
+    let rewrites = rewrite::of(config, &options.held)?;
     let own_dev = normalize::has_own_dev(config, &rootfs);
     let normalize = normalize::Context {
         id,
@@ -262,8 +265,13 @@ pub(crate) fn create_watched(
             options,
             channel,
             |to_create, to_start| {
-                let made_here = (trees, destinations.as_slice());
-                Descent::new(plan, config, made_here, own_dev, state, to_create, to_start)
+                let mounts = finish::Prepared {
+                    trees,
+                    destinations: &destinations,
+                    rewrites: &rewrites,
+                    own_dev,
+                };
+                Descent::new(plan, config, mounts, state, to_create, to_start)
             },
             || prepared = prepare(locked.path(), admitted, promise.devices.as_ref(), cgroup_mode),
         );

@@ -12,7 +12,6 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use crate::finish::{self, Finish};
 use crate::hooks::{self, HookState};
-use crate::trees::Tree;
 
 /// The work of the init process. libcontainer clones it and calls it in the order `validate`, `setup_envs`,
 /// and after start `exec`.
@@ -46,8 +45,7 @@ impl Descent {
     pub(crate) fn new(
         plan: Plan,
         config: &Config,
-        (trees, destinations): (Vec<Tree>, &[String]),
-        own_dev: bool,
+        mounts: finish::Prepared<'_>,
         state: HookState,
         to_create: OwnedFd,
         to_start: OwnedFd,
@@ -66,7 +64,7 @@ impl Descent {
         Descent {
             inner: Rc::new(Inner {
                 plan,
-                finish: finish::plan(config, trees, destinations, own_dev),
+                finish: finish::plan(config, mounts),
                 readonly_root: config.root.value().is_some_and(|root| root.readonly.is_true()),
                 start_hooks,
                 state,

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use gabion_baseline::config::{Config, ConsoleSize, Device, Mount};
 use gabion_descent::Failure;
-use gabion_sys::mount::{Propagation, attribute, set_attributes};
+use gabion_sys::mount::{Propagation, attribute, change_attributes, set_attributes};
 use gabion_sys::{CallError, file, mount, network, terminal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -19,6 +19,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use crate::copy_up::copy_up;
 use crate::mount_options::{copies_up, is_remount};
 use crate::normalize::is_below_dev;
+use crate::rewrite::Rewrite;
 use crate::trees::{self, Tree};
 
 /// Everything there is to do.
@@ -45,6 +46,7 @@ struct MountStep {
     /// What the image has there is to be copied to it first.
     copy_up: Option<CopyUp>,
     attributes: u64,
+    rewrite: Rewrite,
     propagation: Option<Propagation>,
     recursive: bool,
 }
@@ -66,10 +68,27 @@ struct CopyUp {
     owner: bool,
 }
 
-/// What has to be done for a configuration. `trees` are those of [`crate::trees::make`], `destinations` where each mount
-/// goes ([`crate::destinations`]); `own_dev`: /dev is the image's ([`crate::normalize::has_own_dev`]).
-pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], own_dev: bool) -> Finish {
-    let mut trees = trees;
+/// What is known of a configuration's mounts before it is built.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    /// Those that libcontainer is not to make ([`crate::trees::make`]).
+    pub(crate) trees: Vec<Tree>,
+    /// Where each mount goes ([`crate::destinations`]).
+    pub(crate) destinations: &'a [String],
+    /// What there is to change about each mount ([`crate::rewrite::of`]).
+    pub(crate) rewrites: &'a [Rewrite],
+    /// /dev is the image's ([`crate::normalize::has_own_dev`]).
+    pub(crate) own_dev: bool,
+}
+
+/// What has to be done for a configuration.
+pub(crate) fn plan(config: &Config, prepared: Prepared<'_>) -> Finish {
+    let Prepared {
+        mut trees,
+        destinations,
+        rewrites,
+        own_dev,
+    } = prepared;
     let all = config.mounts.items();
     let has_tree: Vec<bool> = (0..all.len())
         .map(|index| trees.iter().any(|tree| tree.index == index))
@@ -100,7 +119,7 @@ pub(crate) fn plan(config: &Config, trees: Vec<Tree>, destinations: &[String], o
                 above: above(&Path::new("/").join(&destinations[index]), index + 1),
                 instead: trees::is_dev(mount),
             });
-        mounts.extend(of_mount(mount, &destinations[index], tree));
+        mounts.extend(of_mount(mount, &destinations[index], tree, rewrites[index]));
     }
     let own_dev = own_dev.then(|| above(Path::new("/dev"), 0));
     let process = config.process.value();
@@ -140,7 +159,7 @@ fn covered(config: &Config) -> Vec<(&'static str, usize, PathBuf)> {
     .collect()
 }
 
-fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<MountStep> {
+fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>, rewrite: Rewrite) -> Vec<MountStep> {
     let propagation = mount.options.items().iter().rev().find_map(|option| {
         let (kind, recursive) = match option.as_str() {
             "private" => (Propagation::Private, false),
@@ -171,6 +190,7 @@ fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<Mou
         tree: RefCell::new(None),
         copy_up: None,
         attributes,
+        rewrite: Rewrite::default(),
         propagation,
         recursive,
     };
@@ -195,6 +215,11 @@ fn of_mount(mount: &Mount, destination: &str, tree: Option<Attached>) -> Vec<Mou
     }
     if !is_made_here && attributes != 0 {
         steps.push(step(attributes, None, is_cgroup));
+    }
+    if rewrite != Rewrite::default() {
+        let mut last = step(0, None, false);
+        last.rewrite = rewrite;
+        steps.push(last);
     }
     if let Some((kind, recursive)) = propagation {
         steps.push(step(0, Some(kind), recursive));
@@ -305,8 +330,16 @@ fn mount_step(step: &MountStep) -> Result<(), Failure> {
         return copy_up(&root()?, destination, given.mode, given.owner);
     }
     let place = file::find_in_root(root()?, destination)?;
-    match set_attributes(&place, step.attributes, step.propagation, step.recursive) {
+    let rewrite = step.rewrite;
+    let changed = if rewrite == Rewrite::default() {
+        set_attributes(&place, step.attributes, step.propagation, step.recursive)
+    } else {
+        change_attributes(&place, rewrite.set, rewrite.clear)
+    };
+    match changed {
         Ok(()) => Ok(()),
+        // Locked by a user namespace that gabion itself is in: stricter than what nobody has asked for.
+        Err(error) if error.errno == Errno::EPERM && rewrite.clear != 0 && !rewrite.is_asked_for => Ok(()),
         // Covered by a later mount of the list: what lies beneath is out of reach. Or a remount of nothing.
         Err(error) if error.errno == Errno::EINVAL => Err(Failure::Other(format!(
             "mount {destination:?} cannot be found to set its options: {error}"
@@ -537,7 +570,7 @@ mod tests {
 
     /// Attributes, propagation, and whether the mounts below are meant, for each step.
     fn planned(text: &str) -> Vec<(u64, Option<Propagation>, bool)> {
-        of_mount(&mount(text), "/v", None)
+        of_mount(&mount(text), "/v", None, Rewrite::default())
             .into_iter()
             .map(|step| (step.attributes, step.propagation, step.recursive))
             .collect()

@@ -48,6 +48,7 @@ mod mount_options;
 mod normalize;
 mod plan;
 mod promise;
+mod rewrite;
 mod rootless;
 mod run;
 mod scheduling;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use gabion_baseline::config::Mount;
 use gabion_baseline::facts::{Fact, Identity, SourceFact};
+use gabion_sys::mount::attribute;
+use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC};
 
 use crate::overlay;
@@ -73,9 +75,8 @@ impl<'a> Sources<'a> {
             .map_err(|astray| astray.to_string())?;
         let landmarks = landmarks.as_ref().map_err(Clone::clone)?;
         let node = found.node();
-        let file_system = node
-            .file_system()
-            .map_err(|errno| format!("fstatfs({:?}): {}", found.path, errno.desc()))?;
+        let unknown = |errno: Errno| format!("fstatfs({:?}): {}", found.path, errno.desc());
+        let file_system = node.file_system().map_err(unknown)?;
         let engine_managed = self.is_engine_managed(walker, &found);
         let through_foreign_link = found
             .links
@@ -96,6 +97,7 @@ impl<'a> Sources<'a> {
             sensitive: overlay::relation(walker, landmarks, &found)?,
             control_socket: self.sockets.held_by(walker, &found, engine_managed)?,
             engine_managed,
+            restrictions: restrictions(node.mount_attributes().map_err(unknown)?),
             canonical: found.path.clone(),
         };
         let descriptor = node
@@ -137,6 +139,19 @@ impl<'a> Sources<'a> {
             || identity == shm.root
             || found.above().any(|above| above == shm.root)
     }
+}
+
+/// Attributes of a mount as the options that ask for them.
+fn restrictions(attributes: u64) -> Vec<&'static str> {
+    const TABLE: [(u64, &str); 5] = [
+        (attribute::RDONLY, "ro"),
+        (attribute::NOSUID, "nosuid"),
+        (attribute::NODEV, "nodev"),
+        (attribute::NOEXEC, "noexec"),
+        (attribute::NOSYMFOLLOW, "nosymfollow"),
+    ];
+    let set = TABLE.iter().filter(|(attribute, _)| attributes & attribute != 0);
+    set.map(|(_, option)| *option).collect()
 }
 
 /// True if a path lies inside a directory, in whose name a `*` stands for one component.
@@ -283,6 +298,15 @@ mod tests {
             ("/etc", Relation::Is)
         );
         assert!(matches!(facts[2], Fact::Unknown(_)));
+    }
+
+    #[test]
+    fn what_a_sources_mount_restricts_is_told_in_words_of_mounts() {
+        let attributes = attribute::RDONLY | attribute::NOEXEC | attribute::NOATIME;
+        assert_eq!(restrictions(attributes), ["ro", "noexec"]);
+        let found = Ground::new().source("/proc/version").restrictions;
+        let procfs = gabion_sys::mount::file_system(fs::File::open("/proc/version").unwrap()).unwrap();
+        assert_eq!(found, restrictions(procfs.attributes));
     }
 
     #[test]

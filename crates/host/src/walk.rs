@@ -17,10 +17,11 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use gabion_baseline::facts::{FileKind, Identity};
+use gabion_sys::mount::{FileSystem, file_system};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
-use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC};
 
 use crate::owner::is_hosts_root;
 
@@ -97,7 +98,7 @@ impl Meta {
 pub(crate) struct Node {
     pub(crate) descriptor: OwnedFd,
     pub(crate) meta: Meta,
-    file_system: OnceCell<FsType>,
+    file_system: OnceCell<FileSystem>,
 }
 
 impl Node {
@@ -112,11 +113,20 @@ impl Node {
 
     /// The type of the file system it is on.
     pub(crate) fn file_system(&self) -> nix::Result<FsType> {
+        Ok(FsType(self.ask()?.kind))
+    }
+
+    /// Attributes of the mount it was reached through ([`gabion_sys::mount::attribute`]).
+    pub(crate) fn mount_attributes(&self) -> nix::Result<u64> {
+        Ok(self.ask()?.attributes)
+    }
+
+    fn ask(&self) -> nix::Result<FileSystem> {
         if let Some(known) = self.file_system.get() {
             return Ok(*known);
         }
-        let kind = fstatfs(&self.descriptor)?.filesystem_type();
-        Ok(*self.file_system.get_or_init(|| kind))
+        let answer = file_system(&self.descriptor).map_err(|error| error.errno)?;
+        Ok(*self.file_system.get_or_init(|| answer))
     }
 }
 

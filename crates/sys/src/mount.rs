@@ -29,8 +29,9 @@ pub mod attribute {
     pub const NODIRATIME: u64 = 0x80;
     /// Symbolic links are not followed (Linux 5.10).
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
-    /// The field of which NOATIME and STRICTATIME are two values: setting one means clearing the others.
-    pub(super) const ACCESS_TIME: u64 = 0x70;
+    /// The field of which NOATIME and STRICTATIME are two values, and relatime(8) is the third, 0: setting one means
+    /// clearing the others.
+    pub const ACCESS_TIME: u64 = 0x70;
     /// Owners are shown as a user namespace maps them (Linux 5.12).
     pub(super) const IDMAP: u64 = 0x10_0000;
 }
@@ -137,6 +138,62 @@ pub fn set_attributes(
     };
     mount_setattr(mount.as_fd(), &attributes, recursive, || {
         format!("mount_setattr(set {set:#x}, {propagation:?}, recursive {recursive})")
+    })
+}
+
+/// Sets attributes of one mount and takes others away (mount_setattr(2), Linux 5.12).
+///
+/// # Errors
+/// `EPERM` if one that is to be taken away is locked: the mount came from a mount namespace of another user namespace
+/// (mount_namespaces(7)). `EINVAL` if the descriptor is not of a mount's root.
+pub fn change_attributes(mount: impl AsFd, set: u64, clear: u64) -> Result<()> {
+    let attributes = MountAttr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    mount_setattr(mount.as_fd(), &attributes, false, || {
+        format!("mount_setattr(set {set:#x}, clear {clear:#x})")
+    })
+}
+
+/// What fstatfs(2) says of the file system that a file is on, and of the mount that it was opened through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its type, one of statfs(2)'s magic numbers.
+    pub kind: libc::__fsword_t,
+    /// What the mount has, as [`attribute`]; a file system that is read-only as a whole shows as a read-only mount.
+    pub attributes: u64,
+}
+
+/// Asks about the file system of an open descriptor, which may be one of `O_PATH`.
+///
+/// # Errors
+/// None is known for an open descriptor; `ENOSYS` of a file system that does not say.
+pub fn file_system(file: impl AsFd) -> Result<FileSystem> {
+    /// `ST_NOSYMFOLLOW` (Linux 5.10).
+    const NOSYMFOLLOW: u64 = 0x2000;
+    const TABLE: [(u64, u64); 7] = [
+        (libc::ST_RDONLY, attribute::RDONLY),
+        (libc::ST_NOSUID, attribute::NOSUID),
+        (libc::ST_NODEV, attribute::NODEV),
+        (libc::ST_NOEXEC, attribute::NOEXEC),
+        (libc::ST_NOATIME, attribute::NOATIME),
+        (libc::ST_NODIRATIME, attribute::NODIRATIME),
+        (NOSYMFOLLOW, attribute::NOSYMFOLLOW),
+    ];
+    let mut answer = std::mem::MaybeUninit::<libc::statfs64>::zeroed();
+    // SAFETY: fstatfs writes one struct statfs64 to `answer`, which is live and large enough.
+    let outcome = unsafe { libc::fstatfs64(file.as_fd().as_raw_fd(), answer.as_mut_ptr()) };
+    check(outcome.into(), || "fstatfs(fd)".to_owned())?;
+    // SAFETY: every bit pattern is a valid statfs64 (plain integers), and it was zeroed before the kernel wrote.
+    let answer = unsafe { answer.assume_init() };
+    let flags = answer.f_flags as u64;
+    let set = TABLE.iter().filter(|(flag, _)| flags & flag != 0);
+    Ok(FileSystem {
+        kind: answer.f_type,
+        attributes: set.fold(0, |all, (_, attribute)| all | attribute),
     })
 }
 
@@ -417,6 +474,30 @@ mod tests {
         let there = line.rsplit(' ').next().unwrap();
         let there = there.split_once(',').map_or("", |(_, rest)| rest);
         assert_eq!(text, there, "{line}");
+    }
+
+    #[test]
+    fn a_mounts_attributes_are_those_of_the_mount_table() {
+        let found = file_system(File::open("/proc/version").unwrap()).unwrap();
+        assert_eq!(found.kind, libc::PROC_SUPER_MAGIC);
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table
+            .lines()
+            .rfind(|line| line.split(' ').nth(4) == Some("/proc"))
+            .unwrap();
+        let options: Vec<&str> = line.split(' ').nth(5).unwrap().split(',').collect();
+        for (attribute, option) in [
+            (attribute::RDONLY, "ro"),
+            (attribute::NOSUID, "nosuid"),
+            (attribute::NODEV, "nodev"),
+            (attribute::NOEXEC, "noexec"),
+            (attribute::NOATIME, "noatime"),
+            (attribute::NODIRATIME, "nodiratime"),
+            (attribute::NOSYMFOLLOW, "nosymfollow"),
+        ] {
+            let has = found.attributes & attribute != 0;
+            assert_eq!(has, options.contains(&option), "{option}: {line}");
+        }
     }
 
     #[test]

@@ -380,6 +380,7 @@ mod tests {
                 directory: directory.to_owned(),
                 relation: Relation::Contains,
             }),
+            restrictions: Vec::new(),
             control_socket: None,
             engine_managed: false,
         };

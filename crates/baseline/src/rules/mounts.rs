@@ -41,6 +41,7 @@ pub static RULES: &[&Rule] = &[
     &options::MNT_13,
     &options::MNT_14,
     &options::MNT_15,
+    &options::MNT_16,
 ];
 
 /// A bind mount, with what is known of its source.
@@ -278,6 +279,7 @@ pub(super) mod ground {
             through_magic_link: None,
             through_foreign_link: None,
             sensitive: None,
+            restrictions: Vec::new(),
             control_socket: None,
             engine_managed: false,
         }

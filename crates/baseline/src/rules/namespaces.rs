@@ -1072,6 +1072,7 @@ mod tests {
             through_magic_link: None,
             through_foreign_link: None,
             sensitive: None,
+            restrictions: Vec::new(),
             control_socket: None,
             engine_managed: false,
         }))

@@ -1,4 +1,4 @@
-//! Types, destinations, options and id mappings of mounts: MNT-04, MNT-05, MNT-10, MNT-11, MNT-13 to MNT-15.
+//! Types, destinations, options and id mappings of mounts: MNT-04, MNT-05, MNT-10, MNT-11, MNT-13 to MNT-16.
 
 use super::{Bind, entry, has, is_offline, is_writable, kind, lies_in, place};
 use crate::change::Change;
@@ -139,6 +139,14 @@ fn nosuid_nodev(case: &Case<'_>, violations: &mut Violations) {
             "nosuid and nodev",
         );
         violation.sub_key(place);
+        // With the first option of this kind, the mount would no longer be as its source's.
+        if !mount.rewrites_attributes()
+            && let Some(Ok(source)) = Bind::of(case, index, mount).map(|bind| bind.fact)
+        {
+            let kept = source.restrictions.iter().filter(|word| !missing.contains(word));
+            let kept: Vec<&'static str> = kept.copied().collect();
+            missing.extend(kept);
+        }
         for option in missing {
             violation.fix(Change::AddMountOption {
                 mount: index,
@@ -170,6 +178,70 @@ fn lacking(
 /// True if the source is a device, or a directory of them: with nodev nothing could be opened there.
 fn holds_devices(bind: &Bind<'_>) -> bool {
     bind.device().is_some() || (lies_in(&bind.path(), "/dev") && !bind.is_host_shm())
+}
+
+pub(super) static MNT_16: Rule = Rule {
+    id: "MNT-16",
+    title: "what the host restricts stays restricted",
+    meaning: "The source of a bind mount lies on a mount that is ro, nosuid, nodev, noexec or nosymfollow, and the \
+              options of the bind mount lift that: by the opposite word, or by leaving it out beside another one \
+              of them.",
+    why: "Whoever mounted a file system read-only or without setuid programs meant everybody. To the kernel, a bind \
+          mount with options is a mount of its own with just these: rw, which several engines write for every volume \
+          without being asked, makes a read-only one writable in the container and takes noexec and nosuid away.",
+    stops: &["writing to, or executing from, what the host's administrator has closed for that"],
+    fields: &["/mounts/*/options"],
+    levels: Levels::new(Level::Off, Level::Harden, Level::Harden),
+    hardening: "what the source's mount restricts is added",
+    remedies: Remedies {
+        docker: "Nothing to do: it is kept. If the container is to have more, remount the source on the host, or have \
+                 the site's policy set MNT-16 with the mount's destination to \"off\".",
+        kubernetes: "Nothing to do: it is kept. If the pod is to have more, remount the hostPath on the node.",
+        config: "Let the options of the mount name what the source's mount restricts, or none of ro, rw, suid, dev, exec \
+                 and their like.",
+        ..Remedies::AS_DOCKER
+    },
+    mappings: Mappings {
+        pss: "",
+        cis_docker: "",
+        nsa: "",
+        nist_800_190: "3.5.5",
+    },
+    facts: &[FactKind::Mounts],
+    check: nothing_lifted,
+};
+
+fn nothing_lifted(case: &Case<'_>, violations: &mut Violations) {
+    for (index, mount) in mounts(case).filter(|(_, mount)| mount.rewrites_attributes()) {
+        // What cannot be looked at is MNT-12's.
+        let Some(Ok(source)) = Bind::of(case, index, mount).map(|bind| bind.fact) else {
+            continue;
+        };
+        let words = |word: &&'static str| match *word {
+            "ro" => lacking(mount, ["ro", "rw", "rro", "rrw"]),
+            "nosuid" => lacking(mount, ["nosuid", "suid", "rnosuid", "rsuid"]),
+            "nodev" => lacking(mount, ["nodev", "dev", "rnodev", "rdev"]),
+            "noexec" => lacking(mount, ["noexec", "exec", "rnoexec", "rexec"]),
+            _ => lacking(mount, ["nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"]),
+        };
+        let lifted: Vec<&'static str> = source.restrictions.iter().flat_map(words).collect();
+        if lifted.is_empty() {
+            continue;
+        }
+        let place = place(case, index);
+        let found = format!(
+            "the mount at {place:?} lifts {} of its source's mount",
+            lifted.join(", ")
+        );
+        let violation = violations.report(entry(index).key("options"), found, lifted.join(", "));
+        violation.sub_key(place);
+        for option in lifted {
+            violation.fix(Change::AddMountOption {
+                mount: index,
+                option: option.to_owned(),
+            });
+        }
+    }
 }
 
 pub(super) static MNT_10: Rule = Rule {
@@ -642,6 +714,84 @@ mod tests {
                 "{propagation}"
             );
         }
+    }
+
+    /// The mount with these options, whose source's mount has these restrictions.
+    fn on(restrictions: &[&'static str], options: Value, profile: Profile) -> (Table, Value) {
+        let mut fact = directory("/s");
+        fact.restrictions = restrictions.to_vec();
+        let table = Table::of(profile).knowing(|facts| facts.mount_sources = vec![Fact::Known(Some(fact))]);
+        (table, mount(json!("bind"), options))
+    }
+
+    #[test]
+    fn what_the_sources_mount_restricts_is_kept() {
+        for (restrictions, options, expected) in [
+            (
+                &["ro"][..],
+                json!(["rbind", "rw"]),
+                Some(json!(["rbind", "rw", "ro"])),
+            ),
+            (
+                &["ro", "noexec"],
+                json!(["rbind", "nodev"]),
+                Some(json!(["rbind", "nodev", "ro", "noexec"])),
+            ),
+            (
+                &["nosuid", "nodev"],
+                json!(["suid", "dev"]),
+                Some(json!(["suid", "dev", "nosuid", "nodev"])),
+            ),
+            (
+                &["noexec"],
+                json!(["rw", "noexec", "rexec"]),
+                Some(json!(["rw", "noexec", "rexec", "rnoexec"])),
+            ),
+            (
+                &["nosymfollow"],
+                json!(["noatime"]),
+                Some(json!(["noatime", "nosymfollow"])),
+            ),
+            // All of it is named; there is nothing to lift; no option makes it another mount than its source's.
+            (&["ro", "noexec"], json!(["ro", "noexec"]), None),
+            (&["ro"], json!(["rw", "rro"]), None),
+            (&[], json!(["rbind", "rw"]), None),
+            (&["ro", "noexec"], json!(["rbind", "rprivate"]), None),
+        ] {
+            let found = Profile::ALL.map(|profile| {
+                let (table, config) = on(restrictions, options.clone(), profile);
+                table.verdicts("MNT-16", &config).join(", ")
+            });
+            let Some(expected) = expected else {
+                assert_eq!(found, CLEAN, "{restrictions:?} {options}");
+                continue;
+            };
+            let hardened = "harden MNT-16:/x /mounts/0/options";
+            assert_eq!(found, ["", hardened, hardened], "{restrictions:?} {options}");
+            let (table, config) = on(restrictions, options.clone(), Profile::Baseline);
+            let result = table.hardened("MNT-16", &config);
+            assert_eq!(
+                result["mounts"][0]["options"], expected,
+                "{restrictions:?} {options}"
+            );
+        }
+    }
+
+    #[test]
+    fn hardening_lifts_nothing_of_a_mount_that_was_as_its_sources() {
+        let (table, config) = on(&["ro", "noexec"], json!(["rbind"]), Profile::Baseline);
+        let result = table.hardened("MNT-05", &config);
+        assert_eq!(
+            result["mounts"][0]["options"],
+            json!(["rbind", "nosuid", "nodev", "ro", "noexec"])
+        );
+        // Of one with options of its own, it is MNT-16 that says so.
+        let (table, config) = on(&["ro", "noexec"], json!(["rbind", "exec"]), Profile::Baseline);
+        let result = table.hardened("MNT-05", &config);
+        assert_eq!(
+            result["mounts"][0]["options"],
+            json!(["rbind", "exec", "nosuid", "nodev"])
+        );
     }
 
     #[test]
