@@ -22,6 +22,7 @@ use crate::causes;
 use crate::cgroup_entry::Entry;
 use crate::error::{ContainerError, Result};
 use crate::executor::Descent;
+use crate::owned_cgroup;
 use crate::rootless::Rootless;
 use crate::systemd::{self, Scope};
 
@@ -38,6 +39,8 @@ pub(crate) struct Building {
     pub(crate) preserved_descriptors: u32,
     /// The container's cgroup, where the builder can begin in it.
     pub(crate) cgroup: Option<Entry>,
+    /// The container's cgroup that the builder moves to, without root ([`crate::owned_cgroup`]).
+    pub(crate) owned_cgroup: Option<PathBuf>,
     /// The network namespace that the builder enters ([`crate::normalize::network_to_enter`]).
     pub(crate) network: Option<OwnedFd>,
     /// Where systemd moves the builder, without root.
@@ -168,6 +171,9 @@ fn inside(
     }
     if let Some(scope) = &building.scope {
         systemd::attach(scope, "", nix::unistd::getpid()).map_err(|error| error.to_string())?;
+    }
+    if let Some(cgroup) = &building.owned_cgroup {
+        owned_cgroup::enter(cgroup).map_err(|error| error.to_string())?;
     }
     if let Some(network) = &building.network {
         setns(network, CloneFlags::CLONE_NEWNET)

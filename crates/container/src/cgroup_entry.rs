@@ -26,6 +26,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
+use crate::error::{ContainerError, Result};
+
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Below this limit of memory, the builder itself could be what does not fit.
@@ -146,6 +148,13 @@ fn binds_cgroups(config: &Config) -> bool {
             // Relative to the bundle, or not there: not the cgroups, which are at an absolute path.
             Err(_) => Path::new(source).is_absolute(),
         })
+}
+
+/// Makes a cgroup for a builder that joins it.
+pub(crate) fn make_handed_down(path: &Path) -> Result<()> {
+    make(path)
+        .map(drop)
+        .map_err(ContainerError::file("cannot make", path))
 }
 
 /// Makes a cgroup with all controllers that there are handed down to it, as far as the kernel lets us: a limit that

@@ -19,7 +19,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::builder::{self, Building, ReportChannel};
 use crate::cgroup;
-use crate::cgroup_entry::Entry;
+use crate::cgroup_entry::{self, Entry};
 use crate::delegation;
 use crate::delete::{self, Force};
 use crate::destinations;
@@ -33,6 +33,7 @@ use crate::idmap;
 use crate::limits;
 use crate::listener;
 use crate::normalize;
+use crate::owned_cgroup;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
 use crate::rewrite;
@@ -119,9 +120,23 @@ pub(crate) fn create_watched(
     check_console(config, options)?;
     let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
     let unit = unit(config, options, cgroup_mode)?;
+    let owned = match (options.rootless, &unit, cgroup_mode) {
+        (true, None, CgroupMode::Unified) => {
+            Some(owned_cgroup::find(&normalize::default_cgroups_path(config, id)))
+        }
+        _ => None,
+    };
     if options.rootless {
-        rootless::check(config, unit.is_some())?;
+        let has_cgroup = unit.is_some() || matches!(owned, Some(Ok(_)));
+        let why_not = owned.as_ref().and_then(|owned| owned.as_ref().err());
+        rootless::check(config, has_cgroup, why_not.map(String::as_str))?;
     }
+    let is_in = owned.as_ref().and_then(|owned| match owned {
+        Ok(owned) => Some(owned.clone()),
+        // Without any of its own it stays where it is.
+        Err(_) => owned_cgroup::current().ok(),
+    });
+    let owned = owned.and_then(std::result::Result::ok);
     let rootfs = rootfs(config, &options.bundle)?;
     limits::check_unified(config, cgroup_mode)?;
     let uid = config
@@ -151,6 +166,7 @@ pub(crate) fn create_watched(
         destinations: &destinations,
         trees: &trees,
         own_dev,
+        is_in: is_in.as_deref(),
     };
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
@@ -196,7 +212,7 @@ pub(crate) fn create_watched(
     };
     let mut promise = Promise {
         filters: plan.filters.len() as u64,
-        limits: match options.rootless && scope.is_none() {
+        limits: match options.rootless && scope.is_none() && owned.is_none() {
             true => Vec::new(),
             false => limits::of(config, scope.as_ref()),
         },
@@ -223,7 +239,7 @@ pub(crate) fn create_watched(
         profile: admitted.profile().name().to_owned(),
         // What systemd has not made yet is not ours: a unit of that name may be somebody else's.
         cgroups: match options.rootless || unit.is_some() {
-            true => Vec::new(),
+            true => owned.iter().cloned().collect(),
             false => gabion_host::cgroup::locate(cgroup_mode, &cgroups_path),
         },
         scope,
@@ -243,10 +259,11 @@ pub(crate) fn create_watched(
         .transpose()
         .map_err(ContainerError::file("cannot keep", "the network namespace"))?;
     let state = HookState::creating(config, id, &options.bundle);
-    let place = unit
-        .as_ref()
-        .map(|unit| enter_scope(unit, &mut locked, &mut record))
-        .transpose();
+    let place = match (&unit, &owned) {
+        (Some(unit), _) => enter_scope(unit, &mut locked, &mut record).map(Some),
+        (None, Some(cgroup)) => cgroup_entry::make_handed_down(cgroup).map(|()| None),
+        (None, None) => Ok(None),
+    };
     let mut prepared = Ok(None);
     let built = place.and_then(|place| {
         let entry = match options.rootless {
@@ -257,6 +274,7 @@ pub(crate) fn create_watched(
             &locked,
             Entered {
                 cgroup: entry,
+                owned_cgroup: owned,
                 network,
                 rootless,
                 scope: record.scope.as_ref().filter(|_| options.rootless),
@@ -424,6 +442,7 @@ fn prepare(
 /// What the builder enters before libcontainer builds, as [`Building`] has it.
 struct Entered<'a> {
     cgroup: Option<Entry>,
+    owned_cgroup: Option<PathBuf>,
     network: Option<OwnedFd>,
     rootless: Option<Rootless>,
     scope: Option<&'a Scope>,
@@ -464,6 +483,7 @@ fn build(
         no_pivot: options.no_pivot,
         preserved_descriptors: options.preserved_descriptors,
         cgroup: entered.cgroup,
+        owned_cgroup: entered.owned_cgroup,
         network: entered.network,
         scope: entered.scope.cloned(),
         rootless: entered.rootless,

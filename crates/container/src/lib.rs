@@ -46,6 +46,7 @@ mod limits;
 mod listener;
 mod mount_options;
 mod normalize;
+mod owned_cgroup;
 mod plan;
 mod promise;
 mod rewrite;

@@ -61,6 +61,8 @@ pub(crate) struct Context<'a> {
     pub(crate) trees: &'a [Tree],
     /// See [`has_own_dev`].
     pub(crate) own_dev: bool,
+    /// The cgroup that the builder is in by then and libcontainer has to do nothing about ([`crate::owned_cgroup`]).
+    pub(crate) is_in: Option<&'a Path>,
 }
 
 /// Makes the document for libcontainer.
@@ -261,9 +263,20 @@ pub(crate) fn cgroups_path(config: &Config, context: &Context<'_>) -> String {
         let below = cgroup.strip_prefix("/sys/fs/cgroup").unwrap_or(&cgroup);
         return format!("/{}", below.display());
     }
+    match context
+        .is_in
+        .and_then(|there| there.strip_prefix("/sys/fs/cgroup").ok())
+    {
+        Some(below) => format!("/{}", below.display()),
+        None => default_cgroups_path(config, context.id),
+    }
+}
+
+/// The same without systemd, for whoever is root.
+pub(crate) fn default_cgroups_path(config: &Config, id: &str) -> String {
     match written_cgroups_path(config) {
         // A name of its own at the top: the default of a bundle that leaves it to the runtime.
-        None => format!("/gabion-{}", context.id),
+        None => format!("/gabion-{id}"),
         Some(path) if path.starts_with('/') => path.to_owned(),
         Some(path) => format!("/{path}"),
     }

@@ -6,7 +6,8 @@
 //! newuidmap(1) and newgidmap(1), which give what /etc/subuid and /etc/subgid say. setgroups(2) is denied for good
 //! before that, so that nobody gets rid of a group that takes rights away (CVE-2014-8989).
 //!
-//! There is no cgroup for the container, unless the user's own systemd is asked for one (`--systemd-cgroup`, version 2). What
+//! There is no cgroup for the container, unless the caller owns a part of the hierarchy ([`crate::owned_cgroup`]) or the user's
+//! own systemd is asked for one (`--systemd-cgroup`, version 2). What
 //! it makes is the user's, below what the host's systemd has handed over: its files take the limits, once the container
 //! is built, and systemd moves into it whoever has to be there, as the session's own cgroup is the host's.
 //! libcontainer knows nothing of it. With version 1 libcontainer insists on one, so its writes go to a tmpfs that lies
@@ -135,11 +136,12 @@ fn hierarchies() -> std::result::Result<Vec<PathBuf>, String> {
         .collect())
 }
 
-/// Refuses what cannot be had without root; and without a cgroup, unless there is one.
+/// Refuses what cannot be had without root; and without a cgroup, unless there is one. `why_not`: why one that the caller
+/// could make is none.
 ///
 /// # Errors
 /// [`ContainerError::Unsupported`] with the place and the way out.
-pub(crate) fn check(config: &Config, has_cgroup: bool) -> Result<()> {
+pub(crate) fn check(config: &Config, has_cgroup: bool, why_not: Option<&str>) -> Result<()> {
     let refused = |pointer: &str, text: &str| {
         Err(ContainerError::Unsupported {
             pointer: pointer.to_owned(),
@@ -176,10 +178,15 @@ pub(crate) fn check(config: &Config, has_cgroup: bool) -> Result<()> {
             ("unified", !resources.unified.is_missing()),
         ] {
             if is_given {
+                let why_not = why_not.map(|text| format!(" ({text})")).unwrap_or_default();
                 return refused(
                     &format!("/linux/resources/{name}"),
-                    "cannot limit anything without root: there is no cgroup for the container. Remove it, or have the \
-                     user's own systemd make one (cgroup version 2, --systemd-cgroup), or run the container as root",
+                    &format!(
+                        "cannot limit anything without root: there is no cgroup for the container{why_not}. Remove it, or \
+                         have the user's own systemd make one (cgroup version 2, --systemd-cgroup), or let cgroupsPath \
+                         name one below a cgroup that belongs to the user and that the caller is in, or run the \
+                         container as root"
+                    ),
                 );
             }
         }

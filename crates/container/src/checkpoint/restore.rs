@@ -380,6 +380,7 @@ fn plan(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Resu
         destinations: &destinations,
         trees: &[],
         own_dev: false,
+        is_in: None,
     };
     let document = normalize::normalize(admitted.document(), config, &normalize)?;
     let cgroups_path = normalize::cgroups_path(config, &normalize);
