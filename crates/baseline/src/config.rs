@@ -194,32 +194,35 @@ impl Mount {
         })
     }
 
+    /// Options that say something of one mount, and not of its file system (config.md, "Linux mount options"). With an `r` in
+    /// front they are for the mounts below it, too.
+    pub const ATTRIBUTES: [&'static str; 18] = [
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "symfollow",
+        "nosymfollow",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+    ];
+
     /// True if an option says something of the mount itself. Of a bind mount, what its options do not name is then
     /// taken away, as mount(2) does it with `MS_REMOUNT|MS_BIND`: `nosuid` of a source on a read-only mount makes it
     /// writable. A bind mount without any such option is as its source's mount.
     pub fn rewrites_attributes(&self) -> bool {
-        const WORDS: [&str; 18] = [
-            "ro",
-            "rw",
-            "suid",
-            "nosuid",
-            "dev",
-            "nodev",
-            "exec",
-            "noexec",
-            "symfollow",
-            "nosymfollow",
-            "atime",
-            "noatime",
-            "diratime",
-            "nodiratime",
-            "relatime",
-            "norelatime",
-            "strictatime",
-            "nostrictatime",
-        ];
         let mut options = self.options.items().iter();
-        options.any(|option| WORDS.contains(&option.as_str()))
+        options.any(|option| Mount::ATTRIBUTES.contains(&option.as_str()))
     }
 
     /// True if the mount is asked to be read-only, wherever in the list that is.

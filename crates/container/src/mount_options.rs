@@ -6,45 +6,9 @@
 
 use gabion_baseline::config::Mount;
 
-/// Options that are about one mount, and the recursive ones; and those that make or change a mount.
-const MOUNT: &[&str] = &[
+/// Options that make or change a mount, besides those that are about what it is ([`Mount::ATTRIBUTES`]).
+const MOUNT: [&str; 14] = [
     "defaults",
-    "ro",
-    "rw",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "exec",
-    "noexec",
-    "atime",
-    "noatime",
-    "diratime",
-    "nodiratime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "nostrictatime",
-    "symfollow",
-    "nosymfollow",
-    "rro",
-    "rrw",
-    "rsuid",
-    "rnosuid",
-    "rdev",
-    "rnodev",
-    "rexec",
-    "rnoexec",
-    "ratime",
-    "rnoatime",
-    "rdiratime",
-    "rnodiratime",
-    "rrelatime",
-    "rnorelatime",
-    "rstrictatime",
-    "rnostrictatime",
-    "rsymfollow",
-    "rnosymfollow",
     "bind",
     "rbind",
     "private",
@@ -115,7 +79,7 @@ pub(crate) fn for_libcontainer(mount: &Mount) -> Result<Vec<String>, String> {
             // As a key without a value they get past libcontainer, which would drop them, to fsconfig(2), which
             // looks at the key alone.
             "sync" | "async" | "dirsync" => options.push(format!("{option}=")),
-            unknown if bind && !MOUNT.contains(&unknown) => {
+            unknown if bind && !is_of_mounts(unknown) => {
                 return Err(format!(
                     "{unknown:?} is no option of a bind mount, and there is no new file system that could take it. \
                      Remove it"
@@ -125,6 +89,11 @@ pub(crate) fn for_libcontainer(mount: &Mount) -> Result<Vec<String>, String> {
         }
     }
     Ok(options)
+}
+
+fn is_of_mounts(option: &str) -> bool {
+    let is_attribute = |option: &str| Mount::ATTRIBUTES.contains(&option);
+    MOUNT.contains(&option) || is_attribute(option) || option.strip_prefix('r').is_some_and(is_attribute)
 }
 
 /// True for a tmpfs that is to begin with what the image has at its place (see `crate::copy_up`).

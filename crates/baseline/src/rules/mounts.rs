@@ -11,6 +11,7 @@
 //!
 //! A destination is judged by where it leads in the image, links followed, for the image is the attacker's.
 
+use crate::change::Change;
 use crate::config::Mount;
 use crate::facts::{DestinationFact, Fact, FileKind, SourceFact};
 use crate::judge::Operation;
@@ -43,6 +44,14 @@ pub static RULES: &[&Rule] = &[
     &options::MNT_15,
     &options::MNT_16,
 ];
+
+/// A mount of the list with one more option, which comes last and so counts.
+fn with_option(mount: usize, option: &str) -> Change {
+    Change::AddMountOption {
+        mount,
+        option: option.to_owned(),
+    }
+}
 
 /// A bind mount, with what is known of its source.
 pub(super) struct Bind<'a> {

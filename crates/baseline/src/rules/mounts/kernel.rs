@@ -7,6 +7,7 @@
 
 use super::{
     Bind, binds, entry, has, is_readonly_throughout, is_writable, kind, lies_at_or_in, lies_in, place,
+    with_option,
 };
 use crate::change::Change;
 use crate::config::Mount;
@@ -106,10 +107,7 @@ fn proc_is_proc(case: &Case<'_>, violations: &mut Violations) {
                 );
                 violation.levels(MISSING_OPTION);
                 for option in missing {
-                    violation.fix(Change::AddMountOption {
-                        mount: index,
-                        option: option.to_owned(),
-                    });
+                    violation.fix(with_option(index, option));
                 }
             }
         } else if is_procfs {
@@ -222,7 +220,7 @@ fn sys_is_readonly(case: &Case<'_>, violations: &mut Violations) {
                     "the sysfs at /sys may be written to",
                     ACCEPTED,
                 )
-                .fix(readonly(index));
+                .fix(with_option(index, "ro"));
         } else if mount.is_bind() && place == "/sys" && !is_readonly_throughout(mount) {
             violations.report(
                 entry(index).key("options"),
@@ -250,13 +248,6 @@ fn sys_is_readonly(case: &Case<'_>, violations: &mut Violations) {
             );
             violations.report(bind.pointer(), found, ACCEPTED);
         }
-    }
-}
-
-fn readonly(mount: usize) -> Change {
-    Change::AddMountOption {
-        mount,
-        option: "ro".to_owned(),
     }
 }
 
@@ -349,10 +340,7 @@ fn cgroups_are_readonly(case: &Case<'_>, violations: &mut Violations) {
         };
         violations
             .report(place, refused, accepted)
-            .fix(Change::AddMountOption {
-                mount: index,
-                option: option.to_owned(),
-            });
+            .fix(with_option(index, option));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Types, destinations, options and id mappings of mounts: MNT-04, MNT-05, MNT-10, MNT-11, MNT-13 to MNT-16.
 
-use super::{Bind, entry, has, is_offline, is_writable, kind, lies_in, place};
+use super::{Bind, entry, has, is_offline, is_writable, kind, lies_in, place, with_option};
 use crate::change::Change;
 use crate::config::{IdMapping, Mount};
 use crate::facts::{DestinationFact, Fact, FactKind};
@@ -148,10 +148,7 @@ fn nosuid_nodev(case: &Case<'_>, violations: &mut Violations) {
             missing.extend(kept);
         }
         for option in missing {
-            violation.fix(Change::AddMountOption {
-                mount: index,
-                option: option.to_owned(),
-            });
+            violation.fix(with_option(index, option));
         }
     }
 }
@@ -236,10 +233,7 @@ fn nothing_lifted(case: &Case<'_>, violations: &mut Violations) {
         let violation = violations.report(entry(index).key("options"), found, lifted.join(", "));
         violation.sub_key(place);
         for option in lifted {
-            violation.fix(Change::AddMountOption {
-                mount: index,
-                option: option.to_owned(),
-            });
+            violation.fix(with_option(index, option));
         }
     }
 }
@@ -496,10 +490,7 @@ fn readonly_throughout(case: &Case<'_>, violations: &mut Violations) {
                     "the option \"rro\"",
                 )
                 .sub_key(place)
-                .fix(Change::AddMountOption {
-                    mount: index,
-                    option: "rro".to_owned(),
-                });
+                .fix(with_option(index, "rro"));
         }
     }
 }
