@@ -211,6 +211,9 @@ fn a_cgroup_that_belongs_to_the_user_is_the_containers() {
         outside.stderr.contains("nobody may be moved there from"),
         "{outside:?}"
     );
+    user.config["linux"]["resources"] = json!({});
+    user.gabion("create --bundle bundle web").ok();
+    user.gabion("delete --force web").ok();
     assert_eq!(owned.root("ls -d deep/*/ 2>/dev/null || true"), "");
     user.assert_nothing_left();
 }
