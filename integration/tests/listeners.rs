@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test file, its functions beside the tests included
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{IoSliceMut, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use gabion_integration::{Container, Site};
+use gabion_sys::listener::{go_on, receive};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
@@ -151,6 +154,42 @@ fn the_agent_has_the_listener_before_the_container_starts_and_one_for_each_furth
     assert_eq!(state["state"]["pid"], json!(init));
     assert_eq!(state["state"]["status"], json!("running"));
     site.gabion(&["delete", "--force", &container.id]).ok();
+}
+
+#[test]
+fn an_agent_may_be_asked_about_nearly_all_that_the_process_does_until_its_program_runs() {
+    let site = Site::new();
+    let agent = Agent::new(&site);
+    let mut container = listening(&site, &agent, "exec sleep 600");
+    container.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!([
+        "execve", "openat", "read", "close", "fcntl", "mmap", "accept4", "recvfrom"
+    ]);
+    let asked = std::thread::scope(|scope| {
+        let answering = scope.spawn(|| {
+            let (_, listener) = agent.next();
+            let mut asked = BTreeSet::new();
+            loop {
+                let mut wanted = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut wanted, 60_000_u16), Ok(1), "{asked:?}");
+                // Nobody is left who could ask.
+                if !wanted[0].revents().unwrap().contains(PollFlags::POLLIN) {
+                    return asked;
+                }
+                if let Some(call) = receive(&listener).unwrap() {
+                    asked.insert(i64::from(call.number));
+                    go_on(&listener, call.id).unwrap();
+                }
+            }
+        });
+        container.create().ok();
+        assert_eq!(container.state()["status"], "created");
+        container.start().ok();
+        container.wait_for("tmp/ran", "ran");
+        site.gabion(&["delete", "--force", &container.id]).ok();
+        answering.join().unwrap()
+    });
+    let (read, execve) = (nix::libc::SYS_read, nix::libc::SYS_execve);
+    assert!(asked.contains(&read) && asked.contains(&execve), "{asked:?}");
 }
 
 #[test]

@@ -205,10 +205,10 @@ pub(crate) fn create_watched(
         watch.join(&mut plan)?;
     }
     // One with a listener sets its limits itself, and is somebody else by now.
-    let rlimits = if agent.is_none() {
-        plan.limits.clone()
-    } else {
-        Vec::new()
+    let has_agent = agent.is_some();
+    let rlimits = match has_agent {
+        true => Vec::new(),
+        false => plan.limits.clone(),
     };
     let mut promise = Promise {
         filters: plan.filters.len() as u64,
@@ -265,6 +265,7 @@ pub(crate) fn create_watched(
         (None, None) => Ok(None),
     };
     let mut prepared = Ok(None);
+    let mut handed_over = Ok(true);
     let built = place.and_then(|place| {
         let entry = match options.rootless {
             true => None,
@@ -291,11 +292,24 @@ pub(crate) fn create_watched(
                 };
                 Descent::new(plan, config, mounts, state, to_create, to_start)
             },
-            || prepared = prepare(locked.path(), admitted, promise.devices.as_ref(), cgroup_mode),
+            || {
+                prepared = prepare(locked.path(), admitted, promise.devices.as_ref(), cgroup_mode);
+                if let Some(agent) = agent {
+                    let state = HookState::creating(config, id, &options.bundle);
+                    handed_over = agent.hand_over(|pid| state.with("creating", Some(pid.as_raw())));
+                }
+            },
         );
         // The container's own process is there by now.
         drop(place);
         built
+    });
+    // Of a listener that nobody takes, the process itself says only that.
+    let built = handed_over.and_then(|is_handed_over| match (built, is_handed_over) {
+        (Ok(_), false) => Err(ContainerError::Build(
+            "the init process loaded no filter with a listener".to_owned(),
+        )),
+        (built, _) => built,
     });
     let finished = built.and_then(|pid| {
         root.claim(record.rootfs_identity(), &options.id)?;
@@ -316,9 +330,8 @@ pub(crate) fn create_watched(
                 ContainerError::Build(format!("process.rlimits: {} cannot be set: {error}", limit.name))
             })?;
         }
-        match agent {
-            None => set_oom_score(config, pid)?,
-            Some(agent) => hand_over(agent, pid, &HookState::creating(config, id, &options.bundle))?,
+        if !has_agent {
+            set_oom_score(config, pid)?;
         }
         disable_oom_killer(config, &record.cgroups)?;
         if options.rootless {
@@ -599,16 +612,6 @@ pub fn listen_descriptors() -> u32 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
-}
-
-fn hand_over(agent: listener::Agent, pid: Pid, state: &HookState) -> Result<()> {
-    let state = state.clone().with("creating", Some(pid.as_raw()));
-    if agent.hand_over(pid, &state)? {
-        return Ok(());
-    }
-    Err(ContainerError::Build(
-        "the init process loaded no filter with a listener".to_owned(),
-    ))
 }
 
 pub(crate) fn set_oom_score(config: &gabion_baseline::Config, pid: Pid) -> Result<()> {

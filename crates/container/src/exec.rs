@@ -385,7 +385,7 @@ fn begin(
             Ok(_) | Err(Errno::EPIPE) => {
                 if let Some(Answering { agent, state }) = agent {
                     // False is a process that ended before: what it reports says why.
-                    agent.hand_over(pid, &state)?;
+                    agent.hand_over(|_| state)?;
                 }
                 hear(outcome)
             }

@@ -87,12 +87,13 @@ impl Executor for Descent {
             }
             // `stop` of a container that was never started does not have to wait for its SIGKILL.
             gabion_sys::process::end_on_request()?;
-            // Who waits for the listener to be taken can have that done after start.
-            Ok(if inner.plan.handover.as_ref().is_some_and(|one| !one.waits) {
-                Ready::Settled(gabion_descent::settle(prepared)?)
-            } else {
-                Ready::Prepared(prepared)
-            })
+            Ok(
+                if inner.plan.handover.as_ref().is_some_and(|one| one.before_start) {
+                    Ready::Settled(gabion_descent::settle(prepared)?)
+                } else {
+                    Ready::Prepared(prepared)
+                },
+            )
         });
         match ready {
             Ok(ready) => {

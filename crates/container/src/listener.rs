@@ -6,7 +6,7 @@
 //! ────────────                               ───────────
 //! connect to the agent                       all but the filters
 //!                                            loads them: the listener is descriptor N
-//! ◀─────────────────────────────────── N ─── for exec: waits
+//! ◀─────────────────────────────────── N ─── waits; in create, that is before start
 //! pidfd_getfd(N)
 //! the container process state, and the listener ───▶ agent
 //! ── taken ────────────────────────────────▶ execve
@@ -15,7 +15,7 @@
 //! The agent decides only what the filter leaves to it; what another filter of the process denies stays denied, since
 //! the strictest answer of all filters counts (seccomp(2)).
 
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -24,19 +24,23 @@ use std::sync::Arc;
 
 use gabion_baseline::config::Config;
 use gabion_descent::{Handover, Plan};
+use gabion_seccomp::Verdict;
 use gabion_sys::{process, seccomp};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::PassCred;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg, setsockopt,
+};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::error::{ContainerError, Result};
 use crate::hooks::HookState;
 
-/// What the process does between its filters and execve: libcontainer's wait for `start`, and our own reports. An agent
-/// cannot be asked about these, since it has the listener only after some of them.
-const NEEDED: [(i64, &str); 12] = [
+/// What the process does between its filters and execve: libcontainer's wait for `start`, and our own reports. Filters
+/// may have an agent asked about these, which has the listener by then.
+const NEEDED: [(i64, &str); 11] = [
     (nix::libc::SYS_read, "read"),
-    (nix::libc::SYS_write, "write"),
     (nix::libc::SYS_close, "close"),
     (nix::libc::SYS_sendmsg, "sendmsg"),
     (nix::libc::SYS_recvfrom, "recvfrom"),
@@ -56,8 +60,13 @@ const NEEDED: [(i64, &str); 12] = [
 pub(crate) fn check(programs: &[gabion_seccomp::Program]) -> Result<()> {
     let missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|(number, _)| !gabion_seccomp::permits(programs, *number, [0; 6]))
+        .filter(|(number, _)| {
+            let verdict = gabion_seccomp::verdict(programs, *number, [0; 6]);
+            !verdict.is_some_and(|verdict| verdict.lets_through() || verdict == Verdict::Notify)
+        })
         .map(|(_, name)| *name)
+        // By this the listener is handed over.
+        .chain((!gabion_seccomp::permits(programs, nix::libc::SYS_write, [0; 6])).then_some("write"))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -103,9 +112,10 @@ pub(crate) fn connect(config: &Config, plan: &mut Plan) -> Result<Option<Agent>>
     })?;
     let (process, inside) =
         UnixStream::pair().map_err(ContainerError::file("cannot make", "a pair of sockets"))?;
+    setsockopt(&process, PassCred, &true).map_err(ContainerError::call("setsockopt(SO_PASSCRED)"))?;
     plan.handover = Some(Arc::new(Handover {
         channel: inside.into(),
-        waits: !plan.is_first,
+        before_start: plan.is_first,
     }));
     Ok(Some(Agent {
         socket,
@@ -115,19 +125,19 @@ pub(crate) fn connect(config: &Config, plan: &mut Plan) -> Result<Option<Agent>>
 }
 
 impl Agent {
-    /// Waits for the process to load its filters, and gives their listener to the agent. `state` is the container's,
-    /// `pid` the process'.
+    /// Waits for the process to load its filters, and gives their listener to the agent. `state` tells the container's, from
+    /// the process' id.
     ///
     /// False if the process ended before it had a listener: whatever it reports says why.
     ///
     /// # Errors
     /// If the listener cannot be had or the agent does not take it.
-    pub(crate) fn hand_over(mut self, pid: Pid, state: &HookState) -> Result<bool> {
-        let mut number = [0; 4];
-        if self.process.read_exact(&mut number).is_err() {
+    pub(crate) fn hand_over(mut self, state: impl FnOnce(Pid) -> HookState) -> Result<bool> {
+        let Some((number, pid)) = self.heard()? else {
             return Ok(false);
-        }
-        let listener = process::descriptor_of(process::open(pid)?, i32::from_ne_bytes(number))?;
+        };
+        let listener = process::descriptor_of(process::open(pid)?, number)?;
+        let state = state(pid);
         let mut message = json!({
             "ociVersion": state.oci_version,
             "fds": ["seccompFd"],
@@ -165,5 +175,34 @@ impl Agent {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(true),
             Err(error) => Err(ContainerError::file("cannot write to", "the process")(error)),
         }
+    }
+
+    /// The number of the listener in the process that says it, and the process' id here, from the kernel.
+    fn heard(&self) -> Result<Option<(i32, Pid)>> {
+        let mut number = [0; 4];
+        let mut space = nix::cmsg_space!(UnixCredentials);
+        let mut parts = [IoSliceMut::new(&mut number)];
+        let message = loop {
+            match recvmsg::<()>(
+                self.process.as_raw_fd(),
+                &mut parts,
+                Some(&mut space),
+                MsgFlags::empty(),
+            ) {
+                Err(Errno::EINTR) => {}
+                answer => break answer.map_err(ContainerError::call("recvmsg(listener)"))?,
+            }
+        };
+        let sender = message
+            .cmsgs()
+            .map_err(ContainerError::call("recvmsg(listener)"))?
+            .find_map(|one| match one {
+                ControlMessageOwned::ScmCredentials(sender) => Some(Pid::from_raw(sender.pid())),
+                _ => None,
+            });
+        let is_whole = message.bytes == size_of::<i32>();
+        Ok(sender
+            .filter(|_| is_whole)
+            .map(|pid| (i32::from_ne_bytes(number), pid)))
     }
 }

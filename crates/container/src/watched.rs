@@ -67,7 +67,7 @@ impl Watch {
         });
         plan.handover = Some(Arc::new(Handover {
             channel: self.channel,
-            waits: true,
+            before_start: false,
         }));
         Ok(())
     }

@@ -247,15 +247,13 @@ pub(crate) fn load_filters(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// write(2), and where the process goes on at once also read(2), are the calls that a filter with a listener must allow.
+/// Waits until somebody has the listener: whatever comes next may have to ask, and execve closes it. write(2) alone is called
+/// while nobody could be asked, so that a filter with a listener must allow it.
 fn hand_over(handover: &Handover, number: i32) -> Result<(), Failure> {
     let written = nix::unistd::write(&handover.channel, &number.to_ne_bytes())
         .map_err(|errno| CallError::new("write(listener)", errno))?;
     if written != 4 {
         return Err(CallError::new("write(listener)", Errno::EIO).into());
-    }
-    if !handover.waits {
-        return Ok(());
     }
     match nix::unistd::read(&handover.channel, &mut [0]) {
         Ok(1) => Ok(()),

@@ -98,8 +98,8 @@ pub struct MemoryPolicy {
 pub struct Handover {
     /// A stream: the number of the listener's descriptor goes out, and a byte comes back when it was taken.
     pub channel: OwnedFd,
-    /// Whether to wait for that byte: without it execve might close the listener before anybody has it.
-    pub waits: bool,
+    /// Whether that is before `start`, while the container is created: agents expect the listener by then.
+    pub before_start: bool,
 }
 
 /// Ids of the program's process.

@@ -172,9 +172,12 @@ pub fn canaries(programs: &[Program]) -> Vec<Canary> {
 /// True if these filters let a call of the native architecture through without asking anybody. False if the
 /// kernel would not take one of them.
 pub fn permits(programs: &[Program], number: i64, arguments: [u64; 6]) -> bool {
-    data(number, arguments)
-        .and_then(|data| strictest(programs, &data).ok())
-        .is_some_and(Verdict::lets_through)
+    verdict(programs, number, arguments).is_some_and(Verdict::lets_through)
+}
+
+/// What these filters say together of a call of the native architecture. `None` if the kernel would not take one of them.
+pub fn verdict(programs: &[Program], number: i64, arguments: [u64; 6]) -> Option<Verdict> {
+    strictest(programs, &data(number, arguments)?).ok()
 }
 
 fn data(number: i64, args: [u64; 6]) -> Option<Data> {

@@ -41,7 +41,7 @@ pub mod words;
 pub mod written;
 
 pub use abi::Abi;
-pub use canary::{Canary, canaries, permits};
+pub use canary::{Canary, canaries, permits, verdict};
 pub use compile::{CompileError, Compiled, Target, compile};
 pub use interpret::{Data, interpret, strictest};
 pub use profile::{Profile, ProfileError};
