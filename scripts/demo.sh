@@ -170,7 +170,7 @@ status=$?
 printf '  %s$ gabion run --bundle injected%s\n' "$bold" "$plain"
 shown <<<"$text"
 case $status$text in
-1*"V-10: reality is not what was judged: "*" that was not judged is mounted at \"/srv\"") ;;
+1*"V-10: reality is not what was judged: "*" that was not judged is mounted at \"/srv\"; gabion explain V-10 says more") ;;
 *) missed "the mount was not found (status $status)" ;;
 esac
 

@@ -32,6 +32,7 @@
 //! dependencies of all: it runs between fork and execve in a process that is about to be the container's.
 #![forbid(unsafe_code)]
 
+pub mod checks;
 mod drop;
 pub mod mount_table;
 pub mod outside;

@@ -96,7 +96,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Mismatch { check, text } => {
-                write!(f, "{check}: reality is not what was judged: {text}")
+                write!(
+                    f,
+                    "{check}: reality is not what was judged: {text}; gabion explain {check} says more"
+                )
             }
             Failure::Program(text) | Failure::Other(text) => f.write_str(text),
             Failure::Call(error) => write!(f, "{error}"),

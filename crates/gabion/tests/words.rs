@@ -98,7 +98,7 @@ fn explain_answers_an_unknown_rule_with_the_nearest() {
     assert_eq!((answer.status, answer.stdout.as_str()), (1, ""));
     assert_eq!(
         answer.stderr,
-        "gabion: error: there is no rule \"NS-2\"; did you mean NS-02? `gabion explain` lists all of them\n"
+        "gabion: error: there is no rule or check \"NS-2\"; did you mean NS-02? `gabion explain` lists all of them\n"
     );
     let answer = site.gabion(&["explain", "ns-02"]);
     assert_eq!(answer.status, 0);

@@ -1,4 +1,4 @@
-//! `gabion explain`: the catalogue of rules, for people.
+//! `gabion explain`: the catalogue of rules, and of the reality gate's checks, for people.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use gabion_baseline::profile::Level;
 use gabion_baseline::report::wrap;
 use gabion_baseline::rules;
 use gabion_baseline::{Profile, Rule};
+use gabion_descent::checks::{self, CHECKS, CheckInfo};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -15,12 +16,14 @@ use crate::print::{self, Format};
 
 /// Say what a rule means, what it stops and how to satisfy it
 ///
-/// Without a rule, list all of them with what each profile does about a violation:
-/// deny refuses the bundle, harden adds a safe value, audit records it.
+/// Of a check of the reality gate, such as V-10, say what it compares and what usually
+/// explains a difference. Without either, list all rules with what each profile does
+/// about a violation (deny refuses the bundle, harden adds a safe value, audit records
+/// it), and all checks.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Options {
-    /// Id of a rule, such as MNT-02 or CAP-03:SYS_ADMIN
+    /// Id of a rule, such as MNT-02 or CAP-03:SYS_ADMIN, or of a check, such as V-10
     #[arg(value_name = "RULE")]
     rule: Option<String>,
 
@@ -32,9 +35,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let Some(id) = &options.rule else {
         return match options.format.is_json() {
             false => print::out(&list(print::prose_width())),
-            true => print::json(&json!({"version": 1, "rules": everything()})),
+            true => print::json(&json!({"version": 1, "rules": everything(), "checks": all_checks()})),
         };
     };
+    if let Some(check) = checks::find(id) {
+        return match options.format.is_json() {
+            false => print::out(&check_page(check, print::prose_width())),
+            true => print::json(&json!({"version": 1, "checks": [check_entry(check)]})),
+        };
+    }
     let rule = rules::find(id).ok_or_else(|| unknown(id))?;
     match options.format.is_json() {
         false => print::out(&page(rule, print::prose_width())),
@@ -44,12 +53,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 
 fn unknown(id: &str) -> Failure {
     let rule_id = id.split(':').next().unwrap_or(id);
-    let hint = match nearest(rule_id, rules::all().map(|rule| rule.id)) {
+    let ids = rules::all().map(|rule| rule.id);
+    let hint = match nearest(rule_id, ids.chain(CHECKS.iter().map(|check| check.id))) {
         Some(near) => format!("; did you mean {near}?"),
         None => ".".to_owned(),
     };
     Failure::error(format!(
-        "there is no rule {rule_id:?}{hint} `gabion explain` lists all of them"
+        "there is no rule or check {rule_id:?}{hint} `gabion explain` lists all of them"
     ))
 }
 
@@ -72,7 +82,11 @@ fn list(width: usize) -> String {
             out.push_str(&wrapped_after_columns(&line, TITLE, width));
         }
     }
-    out.push_str("\ngabion explain RULE says more about one of them.\n");
+    out.push_str("\nChecks of the reality gate, by what the kernel says right before execve\n");
+    for check in &CHECKS {
+        out.push_str(&format!("{:<8} {}\n", check.id, check.title));
+    }
+    out.push_str("\ngabion explain RULE, or CHECK, says more about one of them.\n");
     out
 }
 
@@ -118,6 +132,38 @@ fn page(rule: &Rule, width: usize) -> String {
         references.iter().map(String::as_str),
     );
     out.text
+}
+
+/// One check in full.
+fn check_page(check: &CheckInfo, width: usize) -> String {
+    let mut out = Page {
+        text: String::new(),
+        width,
+    };
+    out.line(0, &format!("{}  {}", check.id, check.title));
+    out.paragraph("Compares", check.compares);
+    out.paragraph("Catches", check.catches);
+    out.paragraph("When it differs", check.remedy);
+    out.paragraph(
+        "What happened to the container",
+        "It was not built as it was judged, so its program was not executed. No policy changes that. gabion verify makes \
+         most of these checks again while a container runs.",
+    );
+    out.text
+}
+
+fn all_checks() -> Vec<Value> {
+    CHECKS.iter().map(check_entry).collect()
+}
+
+fn check_entry(check: &CheckInfo) -> Value {
+    json!({
+        "id": check.id,
+        "title": check.title,
+        "compares": check.compares,
+        "catches": check.catches,
+        "remedy": check.remedy,
+    })
 }
 
 /// A page under construction.
@@ -255,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn every_check_is_listed_and_has_a_page_that_fits_a_terminal() {
+        let list = list(80);
+        for check in &CHECKS {
+            assert!(list.contains(&format!("\n{}     {}\n", check.id, check.title)));
+            let page = check_page(check, 80);
+            assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+            let page = check_page(check, 4000);
+            for text in [check.compares, check.catches, check.remedy] {
+                assert!(page.contains(text), "{page}");
+            }
+        }
+        assert_eq!(all_checks().len(), CHECKS.len());
+    }
+
+    #[test]
     fn a_page_has_everything_that_is_known_of_a_rule() {
         let rule = rules::find("CAP-01").unwrap();
         let page = page(rule, 4000);
@@ -278,11 +339,15 @@ mod tests {
     fn an_unknown_rule_is_answered_with_the_nearest() {
         assert_eq!(
             unknown("CAP-1").line(),
-            "there is no rule \"CAP-1\"; did you mean CAP-01? `gabion explain` lists all of them"
+            "there is no rule or check \"CAP-1\"; did you mean CAP-01? `gabion explain` lists all of them"
+        );
+        assert_eq!(
+            unknown("V-1").line(),
+            "there is no rule or check \"V-1\"; did you mean V-01? `gabion explain` lists all of them"
         );
         assert_eq!(
             unknown("something").line(),
-            "there is no rule \"something\". `gabion explain` lists all of them"
+            "there is no rule or check \"something\". `gabion explain` lists all of them"
         );
     }
 
