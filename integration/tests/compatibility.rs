@@ -265,6 +265,14 @@ fn a_bind_mount_with_options_is_no_more_restricted_than_they_say_unless_the_poli
             true,
             Err("#/mounts/7/options: rw cannot be had"),
         ),
+        ("privileged", "ro,noexec", "rrw", false, Ok("rw,noexec")),
+        (
+            "baseline",
+            "ro,noexec",
+            "rrw",
+            false,
+            Ok("ro,nosuid,nodev,noexec"),
+        ),
         ("baseline", "ro,noexec", "rw", false, Ok("ro,nosuid,nodev,noexec")),
         (
             "baseline",

@@ -182,7 +182,7 @@ pub(super) static MNT_16: Rule = Rule {
     title: "what the host restricts stays restricted",
     meaning: "The source of a bind mount lies on a mount that is ro, nosuid, nodev, noexec or nosymfollow, and the \
               options of the bind mount lift that: by the opposite word, or by leaving it out beside another one \
-              of them.",
+              of them. With rbind, an opposite word for all mounts below the source, such as rrw, is refused.",
     why: "Whoever mounted a file system read-only or without setuid programs meant everybody. To the kernel, a bind \
           mount with options is a mount of its own with just these: rw, which several engines write for every volume \
           without being asked, makes a read-only one writable in the container and takes noexec and nosuid away.",
@@ -209,7 +209,26 @@ pub(super) static MNT_16: Rule = Rule {
 };
 
 fn nothing_lifted(case: &Case<'_>, violations: &mut Violations) {
-    for (index, mount) in mounts(case).filter(|(_, mount)| mount.rewrites_attributes()) {
+    const BELOW_TOO: [&str; 5] = ["rrw", "rsuid", "rdev", "rexec", "rsymfollow"];
+    for (index, mount) in mounts(case).filter(|(_, mount)| mount.is_bind()) {
+        let below = mount.options.items().iter().enumerate();
+        let mut below = below.filter(|(_, option)| BELOW_TOO.contains(&option.as_str()));
+        if has(mount, "rbind")
+            && let Some((at, word)) = below.next()
+        {
+            // Of these no fact is known, and what would be added is for all of them.
+            violations
+                .report(
+                    entry(index).key("options").index(at),
+                    format!("{word:?} lifts what the host restricts of the mounts below the source"),
+                    "no such option together with \"rbind\"",
+                )
+                .sub_key(place(case, index));
+            continue;
+        }
+        if !mount.rewrites_attributes() && below.next().is_none() {
+            continue;
+        }
         // What cannot be looked at is MNT-12's.
         let Some(Ok(source)) = Bind::of(case, index, mount).map(|bind| bind.fact) else {
             continue;
@@ -746,6 +765,11 @@ mod tests {
             // All of it is named; there is nothing to lift; no option makes it another mount than its source's.
             (&["ro", "noexec"], json!(["ro", "noexec"]), None),
             (&["ro"], json!(["rw", "rro"]), None),
+            (
+                &["ro"],
+                json!(["bind", "rrw"]),
+                Some(json!(["bind", "rrw", "ro", "rro"])),
+            ),
             (&[], json!(["rbind", "rw"]), None),
             (&["ro", "noexec"], json!(["rbind", "rprivate"]), None),
         ] {
@@ -765,6 +789,20 @@ mod tests {
                 result["mounts"][0]["options"], expected,
                 "{restrictions:?} {options}"
             );
+        }
+    }
+
+    #[test]
+    fn a_word_for_the_mounts_below_is_refused_where_there_may_be_some() {
+        for word in ["rrw", "rsuid", "rdev", "rexec", "rsymfollow"] {
+            let found = Profile::ALL.map(|profile| {
+                let (table, config) = on(&[], json!(["rbind", word]), profile);
+                table.verdicts("MNT-16", &config).join(", ")
+            });
+            let refused = "deny MNT-16:/x /mounts/0/options/1";
+            assert_eq!(found, ["", refused, refused], "{word}");
+            let (table, config) = on(&[], json!(["bind", word]), Profile::Baseline);
+            assert!(table.verdicts("MNT-16", &config).is_empty(), "{word}");
         }
     }
 
