@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::cgroup;
 use crate::error::{ContainerError, Result};
 
 /// One look at a container's cgroups and network interfaces.
@@ -254,7 +255,7 @@ impl Look<'_> {
                 self.memory_1()?
             },
             pids: PidsStats {
-                current: self.number("pids.current")?,
+                current: self.tasks(unified)?,
                 // `max` is told as 0.
                 limit: match self.number("pids.max")? {
                     u64::MAX => 0,
@@ -266,6 +267,16 @@ impl Look<'_> {
             intel_rdt: BTreeMap::new(),
             network_interfaces: None,
         })
+    }
+
+    /// How many tasks there are; with version 2 and without the controller, how many processes.
+    fn tasks(&self, unified: bool) -> Result<u64> {
+        let text = self.text("pids.current")?;
+        if unified && text.is_empty() {
+            let cgroups: Vec<PathBuf> = self.cgroups.iter().map(|&cgroup| cgroup.clone()).collect();
+            return Ok(cgroup::processes(&cgroups)?.len() as u64);
+        }
+        Ok(number(&text))
     }
 
     /// A file's text; empty if there is none.
@@ -647,11 +658,14 @@ mod tests {
     use super::*;
 
     fn stats(unified: bool, files: &[(&str, &str)]) -> Value {
-        let directory = tempfile::tempdir().unwrap();
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("container");
+        fs::create_dir(&directory).unwrap();
+        fs::write(above.path().join("cgroup.procs"), "").unwrap();
         for (name, text) in files {
-            fs::write(directory.path().join(name), text).unwrap();
+            fs::write(directory.join(name), text).unwrap();
         }
-        let cgroups = [PathBuf::from("/nowhere"), directory.path().to_owned()];
+        let cgroups = [PathBuf::from("/nowhere"), directory];
         let look = Look {
             cgroups: cgroups.iter().collect(),
         };
@@ -729,6 +743,7 @@ mod tests {
                 ("memory.stat", "file 7\n"),
                 ("memory.events", "low 0\nmax 3\noom 2\noom_kill 1\n"),
                 ("pids.max", "max\n"),
+                ("cgroup.procs", "7\n8\n0\n"),
                 (
                     "io.stat",
                     "8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n",
@@ -756,7 +771,7 @@ mod tests {
             found["memory"]["event_count"],
             json!({"max": 3, "oom": 2, "oom_kill": 1})
         );
-        assert_eq!(found["pids"], json!({}));
+        assert_eq!(found["pids"], json!({"current": 2}));
         assert_eq!(
             found["blkio"]["ioServicedRecursive"],
             json!([{"major": 8, "minor": 16, "op": "Read", "value": 3},
