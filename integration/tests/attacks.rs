@@ -460,34 +460,43 @@ fn cve_2021_30465_a_destination_that_is_exchanged_for_a_link_leads_nowhere_outsi
 /// Documented in attacks/hook-that-mounts-where-it-may.md.
 #[test]
 fn a_hook_mounts_where_the_policy_lets_it_and_nowhere_else() {
-    for (script, outcome) in [
-        ("mount --bind /usr ROOTFS/mnt", None),
+    let (listed, privileged) = ("baseline", "privileged");
+    for (profile, script, outcome) in [
+        (listed, "mount --bind /usr ROOTFS/mnt", None),
         (
+            listed,
             "mount -t tmpfs none ROOTFS/opt/one && touch ROOTFS/opt/one/made",
             None,
         ),
         // Beside what it may, over what was judged, over a mask, and seen on the host.
-        ("mount --bind /usr ROOTFS/work", Some("V-10")),
-        ("mount -t tmpfs none ROOTFS/dev/shm", Some("V-10")),
+        (listed, "mount --bind /usr ROOTFS/work", Some("V-10")),
+        (listed, "mount -t tmpfs none ROOTFS/dev/shm", Some("V-10")),
         (
+            listed,
             "mount -t tmpfs none ROOTFS/mnt && mount --make-shared ROOTFS/mnt",
             Some("V-10"),
         ),
         (
+            listed,
             "mkdir -p ROOTFS/opt/one/two && mount -t tmpfs none ROOTFS/opt/one/two",
             Some("V-10"),
         ),
+        // That profile lets hooks mount where they like, and not over what was judged.
+        (privileged, "mount --bind /usr ROOTFS/work", None),
+        (privileged, "mount -t tmpfs none ROOTFS/dev/shm", Some("V-10")),
     ] {
         let site = Site::new();
         let mut container = site.container();
         fs::create_dir_all(container.rootfs().join("opt/one")).unwrap();
         fs::create_dir_all(container.rootfs().join("mnt")).unwrap();
+        fs::create_dir_all(container.rootfs().join("work")).unwrap();
         let script = script.replace("ROOTFS", container.rootfs().to_str().unwrap());
         let shell = fs::canonicalize("/bin/sh").unwrap();
         site.write_policy(&format!(
             "[[allow.hooks]]\npoint = \"createContainer\"\npath = {shell:?}\n\
              mounts = [\"/mnt\", \"/opt/*\", \"/dev/shm\"]\n"
         ));
+        container.arguments = vec!["--profile".into(), profile.into()];
         container.config["hooks"] = json!({"createContainer": [
             {"path": shell, "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
         ]});

@@ -7,7 +7,7 @@ use crate::config::Hook;
 use crate::facts::{Fact, FactKind, HookFact, RootfsFact};
 use crate::pointer::Pointer;
 use crate::policy::HookPermit;
-use crate::profile::{Level, Levels};
+use crate::profile::{Level, Levels, Profile};
 use crate::rule::{Case, Mappings, Remedies, Rule, Violations};
 use crate::rules::environment;
 
@@ -250,10 +250,14 @@ fn permits_hook(permit: &HookPermit, placed: &Placed<'_>, path: &Path) -> bool {
             .is_none_or(|arg0| placed.arg0() == Some(arg0))
 }
 
-/// Where in the container the hooks of this one may mount something, as the policy has it for each of them.
+/// Where in the container the hooks of this one may mount something, as the policy has it for each of them. The profile
+/// `privileged` lets hooks do what they like: anywhere.
 pub(crate) fn mounts(case: &Case<'_>) -> Vec<String> {
     let mut mounts = Vec::new();
     for placed in hooks(case) {
+        if case.profile == Profile::Privileged && is_before_the_gate(placed.point) {
+            return vec!["/**".to_owned()];
+        }
         let path = match placed.point {
             "startContainer" => Some(Path::new(&placed.hook.path)),
             _ => placed.known().ok().map(|fact| fact.canonical.as_path()),
@@ -263,6 +267,10 @@ pub(crate) fn mounts(case: &Case<'_>) -> Vec<String> {
         mounts.extend(matching.flat_map(|permit| permit.mounts.iter().cloned()));
     }
     mounts
+}
+
+fn is_before_the_gate(point: &str) -> bool {
+    ["prestart", "createRuntime", "createContainer"].contains(&point)
 }
 
 fn clean(case: &Case<'_>, violations: &mut Violations) {

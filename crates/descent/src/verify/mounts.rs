@@ -357,7 +357,7 @@ fn is_explained(
         })
 }
 
-/// True if the policy lets a hook mount something here, whatever it is. Nothing that was judged is covered by it: what is
+/// True if a hook may mount something here, whatever it is. Nothing that was judged is covered by it: what is
 /// on top at such a place was compared before.
 fn is_of_a_hook(row: &Mounted, all: &MountTable) -> bool {
     (!row.shared || all.root.may_be_shared)
@@ -365,12 +365,13 @@ fn is_of_a_hook(row: &Mounted, all: &MountTable) -> bool {
         && all.of_hooks.iter().any(|place| is_place(place, &row.point))
 }
 
-/// True if a path is this one, in which a `*` stands for one component.
+/// True if a path is this one, in which a `*` stands for one component, and a `**` at the end for all that follow.
 fn is_place(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
     loop {
         match (wanted.next(), found.next()) {
             (None, None) => return true,
+            (Some("**"), Some(_)) if wanted.clone().next().is_none() => return true,
             (Some("*"), Some(_)) => {}
             (Some(wanted), Some(found)) if wanted == found => {}
             _ => return false,
@@ -431,7 +432,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_is_one_component() {
+    fn a_star_is_one_component_and_two_at_the_end_are_all_that_follow() {
         for (pattern, path, is) in [
             ("/dev/nvidia0", "/dev/nvidia0", true),
             ("/dev/nvidia0", "/dev/nvidia01", false),
@@ -440,6 +441,10 @@ mod tests {
             ("/opt/*", "/opt/a/b", false),
             ("/opt/*/c", "/opt/a/c", true),
             ("/opt/*/c", "/opt/a/b/c", false),
+            ("/opt/**", "/opt/a/b/c", true),
+            ("/opt/**", "/opt", false),
+            ("/opt/**/c", "/opt/a/c", false),
+            ("/**", "/a", true),
         ] {
             assert_eq!(is_place(pattern, path), is, "{pattern} {path}");
         }
