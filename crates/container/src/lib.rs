@@ -80,6 +80,7 @@ pub use freeze::{pause, processes, resume};
 pub use id::ContainerId;
 pub use kill::{Reach, kill};
 pub use run::{Foreground, exec_foreground, run_foreground};
+pub use scheduling::{MEMORY_POLICIES, MEMORY_POLICY_FLAGS};
 pub use start::start;
 pub use state::{Record, StateRoot};
 pub use stats::Stats;

@@ -192,6 +192,24 @@ fn mask(set: &CpuSet) -> String {
     format!("0x{digits}")
 }
 
+/// The modes of `linux.memoryPolicy`, as the kernel numbers them (set_mempolicy(2)).
+pub const MEMORY_POLICIES: [(&str, i32); 7] = [
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// Its flags.
+pub const MEMORY_POLICY_FLAGS: [(&str, i32); 3] = [
+    ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ("MPOL_F_RELATIVE_NODES", 1 << 14),
+    ("MPOL_F_STATIC_NODES", 1 << 15),
+];
+
 /// `linux.memoryPolicy`.
 ///
 /// # Errors
@@ -214,31 +232,11 @@ pub(crate) fn memory_policy(config: &Config) -> Result<Option<MemoryPolicy>> {
         // Nothing is asked for.
         return Ok(None);
     }
-    let mut mode = number(
-        &format!("{AT}/mode"),
-        &written.mode,
-        &[
-            ("MPOL_DEFAULT", 0),
-            ("MPOL_PREFERRED", 1),
-            ("MPOL_BIND", 2),
-            ("MPOL_INTERLEAVE", 3),
-            ("MPOL_LOCAL", 4),
-            ("MPOL_PREFERRED_MANY", 5),
-            ("MPOL_WEIGHTED_INTERLEAVE", 6),
-        ],
-    )
-    .map_err(|error| invalid("mode", error))?;
+    let mut mode = number(&format!("{AT}/mode"), &written.mode, &MEMORY_POLICIES)
+        .map_err(|error| invalid("mode", error))?;
     for (index, flag) in written.flags.iter().enumerate() {
-        mode |= number(
-            &format!("{AT}/flags/{index}"),
-            flag,
-            &[
-                ("MPOL_F_NUMA_BALANCING", 1 << 13),
-                ("MPOL_F_RELATIVE_NODES", 1 << 14),
-                ("MPOL_F_STATIC_NODES", 1 << 15),
-            ],
-        )
-        .map_err(|error| invalid("flag", error))?;
+        mode |= number(&format!("{AT}/flags/{index}"), flag, &MEMORY_POLICY_FLAGS)
+            .map_err(|error| invalid("flag", error))?;
     }
     let mut nodes = Vec::new();
     let numbers = list(&format!("{AT}/nodes"), &written.nodes).map_err(|error| invalid("node", error))?;

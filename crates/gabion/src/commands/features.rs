@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use gabion_container::{MEMORY_POLICIES, MEMORY_POLICY_FLAGS};
 use gabion_seccomp::Abi;
 use gabion_seccomp::profile::{Action, Flag, Operator};
 use serde_json::{Value, json};
@@ -157,7 +158,11 @@ fn features() -> Value {
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": true}
+            "netDevices": {"enabled": true},
+            "memoryPolicy": {
+                "modes": words(&MEMORY_POLICIES, |(name, _)| name),
+                "flags": words(&MEMORY_POLICY_FLAGS, |(name, _)| name)
+            }
         },
         "annotations": {
             "org.gabion.version": VERSION,
@@ -189,6 +194,8 @@ mod tests {
             "/linux/seccomp/operators",
             "/linux/seccomp/archs",
             "/linux/seccomp/knownFlags",
+            "/linux/memoryPolicy/modes",
+            "/linux/memoryPolicy/flags",
         ] {
             let list: Vec<&str> = features
                 .pointer(pointer)
