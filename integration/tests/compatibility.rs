@@ -154,6 +154,32 @@ fn an_interface_that_is_not_there_is_named() {
     container.assert_gone();
 }
 
+#[test]
+fn a_container_whose_poststart_hook_fails_is_gone() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    container.script("while :; do sleep 0.05; done");
+    let mark = site.path().join("mark");
+    let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+    container.config["hooks"] = json!({
+        "poststart": hook("exit 3"),
+        "poststop": hook(&format!("cat > {}", mark.display()))
+    });
+    container.create().ok();
+    let answer = container.start();
+    assert!(
+        answer.status == 1 && answer.stderr.contains("error running poststart hook #0"),
+        "{answer:?}"
+    );
+    container.assert_gone();
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&mark).unwrap()).unwrap();
+    assert_eq!(
+        (&state["id"], &state["status"]),
+        (&json!(container.id), &json!("stopped"))
+    );
+}
+
 fn by_privileged(container: &mut Container<'_>) {
     container.arguments = vec!["--profile".into(), "privileged".into()];
 }

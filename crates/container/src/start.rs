@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::cgroup;
+use crate::delete::{Force, delete_locked};
 use crate::error::{ContainerError, Result};
 use crate::hooks::{self, HookState};
 use crate::id::ContainerId;
@@ -23,11 +24,21 @@ use crate::status::{self, START_FIFO, Status};
 ///
 /// # Errors
 /// [`ContainerError::WrongState`] unless it is created; [`ContainerError::Process`] with the reality gate's
-/// mismatch, or with what kept the program from being executed. The container is then stopped.
+/// mismatch, or with what kept the program from being executed. The container is then stopped. With
+/// [`ContainerError::Hook`] of a poststart hook it is gone.
 pub fn start(root: &StateRoot, id: &ContainerId) -> Result<()> {
     let locked = root.lock(id)?;
     let record = locked.record()?;
-    start_locked(&locked, &record)
+    let Err(error) = start_locked(&locked, &record) else {
+        return Ok(());
+    };
+    if matches!(error, ContainerError::Hook { .. }) {
+        // The spec goes on with the step in which the container is destroyed (runtime.md, "Lifecycle").
+        if let Err(error) = delete_locked(root, locked, &record, Force::Yes) {
+            tracing::error!(%error, "a container whose poststart hook failed could not be deleted");
+        }
+    }
+    Err(error)
 }
 
 pub(crate) fn start_locked(locked: &Locked, record: &Record) -> Result<()> {

@@ -158,6 +158,8 @@ impl Shim {
             runtime::nowhere(),
             move |shim, outcome| match outcome {
                 Ok(()) => shim.finish_delete(&deleted),
+                // It went with its poststart hook, or somebody deleted it by hand.
+                Err(error) if error.contains("container does not exist") => shim.finish_delete(&deleted),
                 Err(error) => {
                     if let Some(process) = shim.process(&deleted) {
                         process.deleting = None;
