@@ -155,6 +155,25 @@ fn an_interface_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_domain_name_that_is_asked_for_in_two_ways_is_an_error() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["domainname"] = json!("one.example");
+    for parameter in ["kernel.domainname", "kernel/domainname"] {
+        container.config["linux"]["sysctl"] = json!({parameter: "other.example"});
+        let answer = container.create();
+        let wanted = "is \"other.example\", and the property domainname is \"one.example\"";
+        assert!(answer.status == 1 && answer.stderr.contains(wanted), "{answer:?}");
+        container.assert_gone();
+    }
+    // Twice the same is no contradiction.
+    container.config["linux"]["sysctl"] = json!({"kernel.domainname": "one.example"});
+    container.script("cat /proc/sys/kernel/domainname > /tmp/name");
+    container.run().ok();
+    assert_eq!(container.file("tmp/name"), "one.example\n");
+}
+
+#[test]
 fn a_container_whose_poststart_hook_fails_is_gone() {
     let site = Site::new();
     let mut container = site.container();

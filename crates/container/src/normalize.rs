@@ -434,6 +434,17 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
             ),
         });
     }
+    if let (Some(name), Some(sysctl)) = (config.domainname.value(), linux.sysctl.value())
+        && let Some((parameter, other)) = sysctl
+            .iter()
+            .find(|(parameter, other)| parameter.replace('/', ".") == "kernel.domainname" && *other != name)
+    {
+        // Both would be written, and only the order in which they happen to be decides.
+        return Err(ContainerError::Unsupported {
+            pointer: format!("/linux/sysctl/{}", parameter.replace('/', "~1")),
+            text: format!("is {other:?}, and the property domainname is {name:?}. Remove one of them"),
+        });
+    }
     let has_user_namespace = linux.namespaces.items().iter().any(|entry| entry.kind == "user");
     for (index, device) in linux.devices.items().iter().enumerate() {
         // Judged as it is written, so it must mean what is written whoever resolves it.
