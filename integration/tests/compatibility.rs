@@ -174,6 +174,28 @@ fn a_domain_name_that_is_asked_for_in_two_ways_is_an_error() {
 }
 
 #[test]
+fn a_user_namespace_without_root_is_named() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    edit_array(&mut container.config, "/linux/namespaces", |entries| {
+        entries.push(json!({"type": "user"}));
+    });
+    let mapping = json!([{"containerID": 1000, "hostID": 100_000, "size": 1}]);
+    container.config["linux"]["uidMappings"] = mapping.clone();
+    container.config["linux"]["gidMappings"] = mapping;
+    let answer = container.create();
+    assert!(
+        answer.status == 1
+            && answer
+                .stderr
+                .contains("config.json#/linux/uidMappings: nothing is mapped to 0"),
+        "{answer:?}"
+    );
+    container.assert_gone();
+}
+
+#[test]
 fn a_container_whose_poststart_hook_fails_is_gone() {
     let site = Site::new();
     let mut container = site.container();

@@ -446,6 +446,28 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
         });
     }
     let has_user_namespace = linux.namespaces.items().iter().any(|entry| entry.kind == "user");
+    if linux
+        .namespaces
+        .items()
+        .iter()
+        .any(|entry| entry.kind == "user" && entry.joins().is_none())
+    {
+        for (name, ranges) in [
+            ("uidMappings", linux.uid_mappings.items()),
+            ("gidMappings", linux.gid_mappings.items()),
+        ] {
+            let has_root = ranges
+                .iter()
+                .any(|range| range.container_id == 0 && range.size > 0);
+            if !ranges.is_empty() && !has_root {
+                return unsupported(
+                    format!("/linux/{name}"),
+                    "nothing is mapped to 0, and a container is built by root of its user namespace. Map an id to 0; \
+                     the program need not run as it",
+                );
+            }
+        }
+    }
     for (index, device) in linux.devices.items().iter().enumerate() {
         // Judged as it is written, so it must mean what is written whoever resolves it.
         let plain = Path::new(&device.path)
