@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use gabion_integration::{Container, Site, edit_array, gabion, run, wait_until};
+use gabion_integration::{Container, Site, edit_array, gabion, run, skip, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -218,6 +218,42 @@ fn a_container_whose_poststart_hook_fails_is_gone() {
     assert_eq!(
         (&state["id"], &state["status"]),
         (&json!(container.id), &json!("stopped"))
+    );
+}
+
+#[test]
+fn an_interface_keeps_the_broadcast_address_that_it_had() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    container.config["linux"]["netDevices"] = json!({
+        "outer0": {"name": "with0"},
+        "outer1": {"name": "without0"}
+    });
+    container.script("for i in with0 without0; do ip addr show $i | grep 'inet '; done > /tmp/addresses");
+    container.write();
+    // In a network namespace of its own, so that the host's interfaces are left alone.
+    let script = "ip link add outer0 type veth peer name outer1 || exit 77
+        ip addr add 10.77.0.3/24 brd 10.77.0.254 dev outer0 && ip addr add 10.78.0.3/24 dev outer1 && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script, "sh"]);
+    command.arg(gabion()).arg("--root").arg(site.root());
+    command.arg("--policy").arg(site.policy());
+    command.args(["--profile", "privileged", "run", "--bundle"]);
+    command.arg(&container.bundle).arg(&container.id);
+    let answer = run(&mut command, site.path());
+    if answer.status == 77 {
+        return skip("no veth interface can be made here");
+    }
+    answer.ok();
+    let addresses = container.file("tmp/addresses");
+    let lines: Vec<&str> = addresses.lines().map(str::trim).collect();
+    assert!(
+        lines.len() == 2
+            && lines[0].contains("10.77.0.3/24 brd 10.77.0.254 ")
+            && lines[1].contains("10.78.0.3/24 ")
+            && !lines[1].contains(" brd "),
+        "{addresses}"
     );
 }
 

@@ -3,6 +3,7 @@
 //! attributes of mounts, devices outside /dev, the loopback interface, and the size of the terminal.
 
 use std::cell::RefCell;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +13,9 @@ use gabion_sys::mount::{Propagation, attribute, change_attributes, set_attribute
 use gabion_sys::{CallError, file, mount, network, terminal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::socket::SockaddrStorage;
 use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat};
 
@@ -35,6 +38,16 @@ pub(crate) struct Finish {
     console: Option<ConsoleSize>,
     /// The network namespace is new: without its loopback interface even 127.0.0.1 is out of reach.
     new_network: bool,
+    broadcasts: Vec<Broadcast>,
+}
+
+/// The broadcast address of an interface that is moved into the container. libcontainer gives an interface its IP addresses
+/// back there, each with what is computed of its prefix; the specification has them preserved.
+#[derive(Debug)]
+struct Broadcast {
+    /// Its name in the container.
+    interface: String,
+    address: Option<Ipv4Addr>,
 }
 
 /// What there is to do with one mount.
@@ -136,10 +149,49 @@ pub(crate) fn plan(config: &Config, prepared: Prepared<'_>) -> Finish {
             let mut entries = linux.namespaces.items().iter();
             entries.any(|entry| entry.kind == "network" && entry.joins().is_none())
         }),
+        broadcasts: broadcasts(config),
         console: process
             .filter(|process| process.terminal.is_true())
             .and_then(|process| process.console_size.value().copied()),
     }
+}
+
+/// The broadcast addresses of `linux.netDevices`, while they still are here. Of an interface with several IPv4 addresses they
+/// stay the computed ones: the kernel changes that of the first one alone, and some of them may not come along.
+fn broadcasts(config: &Config) -> Vec<Broadcast> {
+    let devices = config.linux.value().and_then(|linux| linux.net_devices.value());
+    let Some(devices) = devices.filter(|devices| !devices.is_empty()) else {
+        return Vec::new();
+    };
+    let all: Vec<InterfaceAddress> = match getifaddrs() {
+        Ok(all) => all.collect(),
+        Err(errno) => {
+            tracing::warn!(%errno, "the broadcast addresses of network interfaces are not known");
+            return Vec::new();
+        }
+    };
+    let ip = |address: &Option<SockaddrStorage>| {
+        address
+            .as_ref()
+            .and_then(|address| Some(address.as_sockaddr_in()?.ip()))
+    };
+    devices
+        .iter()
+        .filter_map(|(name, device)| {
+            let mut addresses = all
+                .iter()
+                .filter(|one| one.interface_name == *name && ip(&one.address).is_some());
+            let (only, None) = (addresses.next()?, addresses.next()) else {
+                return None;
+            };
+            let renamed = device.get("name").and_then(serde_json::Value::as_str);
+            Some(Broadcast {
+                interface: renamed.filter(|name| !name.is_empty()).unwrap_or(name).to_owned(),
+                // getifaddrs(3) gives the address itself for one that has none.
+                address: ip(&only.broadcast).filter(|address| Some(*address) != ip(&only.address)),
+            })
+        })
+        .collect()
 }
 
 /// The paths that are to be masked or read-only, as [`Finish::covered`].
@@ -301,6 +353,18 @@ pub(crate) fn carry_out(work: &Finish) -> Result<(), Failure> {
     if work.new_network {
         network::raise_loopback()
             .map_err(|error| Failure::Other(format!("cannot bring up the loopback interface: {error}")))?;
+    }
+    for broadcast in &work.broadcasts {
+        match network::set_broadcast(&broadcast.interface, broadcast.address) {
+            // Addresses that are good for the host alone do not come along.
+            Err(error) if error.errno == Errno::EADDRNOTAVAIL => {}
+            done => done.map_err(|error| {
+                Failure::Other(format!(
+                    "the broadcast address of the network interface {:?} cannot be set: {error}",
+                    broadcast.interface
+                ))
+            })?,
+        }
     }
     if let Some(size) = work.console {
         terminal::resize(std::io::stdin(), size.height, size.width)?;
