@@ -257,6 +257,28 @@ fn an_interface_keeps_the_broadcast_address_that_it_had() {
     );
 }
 
+#[test]
+fn the_containers_hierarchies_lie_over_those_of_a_sys_that_is_bound() {
+    let site = Site::new();
+    let mut container = site.container();
+    by_privileged(&mut container);
+    // As Podman has it without a network namespace of the container's own.
+    edit_array(&mut container.config, "/linux/namespaces", |entries| {
+        entries.retain(|entry| entry["type"] != "network");
+    });
+    edit_array(&mut container.config, "/mounts", |mounts| {
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+        let restricted = ["rprivate", "nosuid", "noexec", "nodev", "ro"];
+        let bound = [&restricted[..], &["rbind"]].concat();
+        mounts.push(json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": bound}));
+        mounts.push(
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": restricted}),
+        );
+    });
+    container.run().ok();
+    assert!(container.ran());
+}
+
 fn by_privileged(container: &mut Container<'_>) {
     container.arguments = vec!["--profile".into(), "privileged".into()];
 }

@@ -12,6 +12,8 @@ use crate::report::Failure;
 pub struct Mounted {
     /// The mount's id, as statx(2) gives it.
     pub id: u64,
+    /// The id of the mount that it is mounted on.
+    pub parent: u64,
     /// Device of the file system.
     pub device: DeviceNumber,
     /// Which directory of the file system is mounted.
@@ -64,6 +66,22 @@ impl Table {
     pub fn with_id(&self, id: u64) -> Option<&Mounted> {
         self.by_id.get(&id).map(|&index| &self.rows[index])
     }
+
+    /// True if a mount is on another, or on one that is. What has the same path, and lies beneath the other, is not.
+    pub fn is_on(&self, row: &Mounted, other: u64) -> bool {
+        let mut parent = row.parent;
+        // The table is what the kernel says, and no reason to turn for ever.
+        for _ in &self.rows {
+            if parent == other {
+                return true;
+            }
+            let Some(next) = self.with_id(parent) else {
+                return false;
+            };
+            parent = next.parent;
+        }
+        false
+    }
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -71,7 +89,7 @@ fn parse(line: &str) -> Option<Mounted> {
     let (mount, system) = line.split_once(" - ")?;
     let mut fields = mount.split(' ');
     let id = fields.next()?.parse().ok()?;
-    let _parent: u64 = fields.next()?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let root = unescaped(fields.next()?);
     let point = unescaped(fields.next()?);
@@ -87,6 +105,7 @@ fn parse(line: &str) -> Option<Mounted> {
     attributes |= of_options(fields.next()?) & attribute::RDONLY;
     Some(Mounted {
         id,
+        parent,
         device: (major.parse().ok()?, minor.parse().ok()?),
         root,
         point,
@@ -181,6 +200,18 @@ mod tests {
         assert_eq!(words(third.attributes), "ro");
         assert_eq!(table.with_id(40).unwrap().point, "/with space\\");
         assert!(table.with_id(1).is_none());
+    }
+
+    #[test]
+    fn what_lies_beneath_a_mount_is_not_on_it() {
+        let text = "1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /sys rw - sysfs a rw\n3 2 0:3 / /sys/a rw - cgroup a rw\n\
+                    4 2 0:4 / /sys rw - tmpfs a rw\n5 4 0:5 / /sys/a rw - cgroup a rw\n6 6 0:5 / /b rw - cgroup a rw\n";
+        let table = Table::parse(text).unwrap();
+        let is_on = |id, other| table.is_on(table.with_id(id).unwrap(), other);
+        assert!(is_on(5, 4) && is_on(5, 1) && is_on(4, 2));
+        assert!(!is_on(3, 4) && !is_on(4, 4) && !is_on(1, 2));
+        // A table that leads round in a circle does not end in one.
+        assert!(!is_on(6, 4));
     }
 
     #[test]

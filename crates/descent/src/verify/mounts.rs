@@ -392,7 +392,8 @@ fn restricted_below(places: &[(&ExpectedMount, &Mounted)], table: &Table) -> Res
         let entries = |row: &Mounted| places.iter().any(|(_, own)| own.id == row.id);
         for row in table.rows() {
             let missing = words(wanted & !row.attributes);
-            if is_below(&row.point, &top.point) && !entries(row) && !missing.is_empty() {
+            // Of the host's /sys, say, the hierarchies came along that the container's are mounted over.
+            if table.is_on(row, top.id) && !entries(row) && !missing.is_empty() {
                 return Err(Failure::mismatch(
                     ID,
                     format!("the mount at {:?} is not {missing}", row.point),
