@@ -279,6 +279,24 @@ fn the_containers_hierarchies_lie_over_those_of_a_sys_that_is_bound() {
     assert!(container.ran());
 }
 
+#[test]
+fn a_caller_that_is_nice_can_have_an_idle_container() {
+    let site = Site::new();
+    let mut container = site.container();
+    container.config["process"]["scheduler"] = json!({"policy": "SCHED_IDLE"});
+    container.write();
+    let mut command = Command::new("nice");
+    command
+        .args(["-n", "7"])
+        .arg(gabion())
+        .arg("--root")
+        .arg(site.root());
+    command.arg("--policy").arg(site.policy()).arg("run");
+    command.arg("--bundle").arg(&container.bundle).arg(&container.id);
+    run(&mut command, site.path()).ok();
+    assert!(container.ran());
+}
+
 fn by_privileged(container: &mut Container<'_>) {
     container.arguments = vec!["--profile".into(), "privileged".into()];
 }

@@ -26,6 +26,9 @@ pub struct Attributes {
     pub period: u64,
 }
 
+/// The policy of what runs when nothing else does (sched(7)). It has no niceness.
+pub const IDLE: u32 = libc::SCHED_IDLE as u32;
+
 /// Sets how the kernel schedules a process (sched_setattr(2)).
 ///
 /// # Errors
