@@ -91,7 +91,7 @@ start() {
         -nodefaults -no-user-config -display none -monitor none -nic none -no-reboot \
         -kernel "$directory/vmlinuz" -initrd "$directory/initrd" \
         -append "root=/dev/vda rw console=ttyS0 quiet security=apparmor apparmor=1 mitigations=off panic=-1 \
-systemd.unified_cgroup_hierarchy=1 systemd.show_status=false systemd.journald.forward_to_console=0 net.ifnames=0" \
+systemd.unified_cgroup_hierarchy=1 systemd.show_status=false systemd.journald.forward_to_console=0 net.ifnames=0 no_timer_check" \
         -drive "file=$directory/root.raw,format=raw,if=virtio,snapshot=on,cache=unsafe" \
         -drive "file=$work/in.tar,format=raw,if=virtio,readonly=on" \
         -drive "file=$work/out.tar,format=raw,if=virtio,cache=unsafe" \
