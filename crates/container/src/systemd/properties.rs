@@ -101,24 +101,23 @@ impl Told {
         properties
     }
 
-    /// Writes again what systemd has written otherwise just now: a quota, which it counts in hundredths of a CPU, and
-    /// whether all end together, which it can be told with the unit's beginning alone.
+    /// Writes again what systemd has written otherwise just now: whether all end together, which it can be told with the
+    /// unit's beginning alone. A quota stays as systemd wrote it, in hundredths of a CPU: it would write it so at any
+    /// other time, and a limit that changes with somebody's `daemon-reload` is no promise.
     pub(crate) fn write_again(&self, cgroups: &[PathBuf]) -> Result<()> {
         let after = Told::read(cgroups)?;
-        for file in [QUOTA, TOGETHER] {
-            let (Some(text), Some(cgroup)) = (self.0.get(file), cgroups.first()) else {
-                continue;
-            };
-            if after.0.get(file) != Some(text) {
-                let path = cgroup.join(file);
-                fs::write(&path, text).map_err(ContainerError::file("cannot write", path))?;
-            }
+        let (Some(text), Some(cgroup)) = (self.0.get(TOGETHER), cgroups.first()) else {
+            return Ok(());
+        };
+        if after.0.get(TOGETHER) != Some(text) {
+            let path = cgroup.join(TOGETHER);
+            fs::write(&path, text).map_err(ContainerError::file("cannot write", path))?;
         }
         Ok(())
     }
 }
 
-/// The highest quota that systemd makes of one when it writes it again: up to the next hundredth of a CPU.
+/// The quota that systemd makes of one when it writes it: up to the next hundredth of a CPU.
 pub(crate) fn granted_quota(quota: u64, period: u64) -> u64 {
     per_second(Some(quota), period).saturating_mul(period) / 1_000_000
 }
