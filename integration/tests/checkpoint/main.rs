@@ -387,6 +387,38 @@ fn mounts_hooks_limits_and_filters_are_there_again() {
     );
 }
 
+#[test]
+fn the_places_of_mounts_in_another_ones_source_are_made_again() {
+    if !has_criu() {
+        return;
+    }
+    let site = Site::new();
+    let mut container = counting(&site);
+    let [outer, inner] = ["outer", "inner"].map(|name| site.path().join(name));
+    for directory in [&outer, &inner] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::write(inner.join("file"), "inner").unwrap();
+    edit_array(&mut container.config, "/mounts", |mounts| {
+        for (destination, source) in [("/data", &outer), ("/data/for/inner", &inner)] {
+            mounts.push(json!({"destination": destination, "type": "bind", "source": source,
+                "options": ["bind", "nosuid", "nodev"]}));
+        }
+    });
+    begin(&container);
+    checkpoint(&container, &[]).ok();
+    // As on another host, which has never seen the container.
+    fs::remove_dir_all(outer.join("for")).unwrap();
+    let stood = count(&container);
+    restore(&container, &[]).ok();
+    wait_beyond(&container, stood);
+    let answer = site
+        .gabion(&["exec", &container.id, "/bin/cat", "/data/for/inner/file"])
+        .ok();
+    assert_eq!(answer.stdout, "inner");
+    site.gabion(&["verify", &container.id]).ok();
+}
+
 /// The image has more than the configuration grants: nobody of it runs on.
 #[track_caller]
 fn assert_differs(before: &dyn Fn(&mut Container<'_>), after: &dyn Fn(&mut Container<'_>), check: &str) {

@@ -30,7 +30,7 @@ use serde_json::Value;
 use super::criu::{self, Criu, LogFile, Point};
 use super::guard::Guard;
 use super::images::{self, Images};
-use super::{Traits, external, reality, refuse_unsupported};
+use super::{CgroupsMode, Traits, external, reality, refuse_unsupported};
 use crate::cgroup;
 use crate::create::{
     announce, disable_oom_killer, enter_scope, home, identity, rootfs, send_descriptor, undone, unit_of,
@@ -218,6 +218,7 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
             .collect::<std::io::Result<_>>()
             .map_err(ContainerError::file("cannot keep", "the images"))?,
             session: promise.plan.session_keyring.clone(),
+            cgroup_namespace: options.traits.cgroups == CgroupsMode::Ignore && has_own_cgroup_namespace(config),
             tell,
             ready,
             go: go.as_raw_fd(),
@@ -525,6 +526,8 @@ struct Surroundings {
     directories: Vec<(PathBuf, OwnedFd)>,
     /// The name of the session keyring.
     session: Option<CString>,
+    /// CRIU makes none for a container whose cgroups it is to ignore.
+    cgroup_namespace: bool,
     /// Where it is told how the directories are called here.
     tell: OwnedFd,
     /// Where it is said that the cgroup is made, and the number of the other end.
@@ -577,11 +580,25 @@ impl Surroundings {
         drop(process::inherited(self.go).map_err(|error| error.to_string())?);
         let mut word = [0];
         match nix::unistd::read(&self.ready, &mut word) {
-            Ok(1) => Ok(()),
+            Ok(1) => {}
             // Nobody is left who would want it.
-            _ => Err("it was not let go".to_owned()),
+            _ => return Err("it was not let go".to_owned()),
         }
+        // It is in the container's cgroup by now, which becomes this one's root.
+        if self.cgroup_namespace {
+            unshare(CloneFlags::CLONE_NEWCGROUP)
+                .map_err(|errno| format!("unshare(CLONE_NEWCGROUP): {errno}"))?;
+        }
+        Ok(())
     }
+}
+
+fn has_own_cgroup_namespace(config: &Config) -> bool {
+    let namespaces = config.linux.value().map(|linux| linux.namespaces.items());
+    namespaces
+        .into_iter()
+        .flatten()
+        .any(|entry| entry.kind == "cgroup" && entry.joins().is_none())
 }
 
 /// The directories of images and log, as CRIU's process has them open; `None` if it has ended.
@@ -645,21 +662,31 @@ fn cgroup_root(criu: Pid) -> Result<Cgroup_root> {
     Ok(root)
 }
 
-/// Makes the places of mounts that a fresh root file system does not have, as they are made for a created container.
+/// Makes the places of mounts that a fresh root file system, or a bind mount's source, does not have, as they are made for
+/// a created container.
 fn make_mount_points(config: &Config, rootfs: &Path, held: &gabion_host::Held) -> Result<()> {
     let root = open_directory(rootfs)?;
     let mounts = config.mounts.items();
+    let absolute = |entry: &gabion_baseline::config::Mount| Path::new("/").join(&entry.destination);
     for (index, entry) in mounts.iter().enumerate() {
-        let destination = Path::new("/").join(&entry.destination);
-        // What an earlier mount covers is in its images, or is its source's.
-        let covers = |other: &gabion_baseline::config::Mount| {
-            let other = Path::new("/").join(&other.destination);
+        let destination = absolute(entry);
+        // The last one is what there is to see.
+        let covering = mounts[..index].iter().rposition(|other| {
+            let other = absolute(other);
             other != destination && destination.starts_with(other)
+        });
+        let (root, below) = match covering {
+            None => (&root, destination.clone()),
+            Some(covering) => match held.sources.get(covering).and_then(Option::as_ref) {
+                Some(source) if mounts[covering].is_bind() && is_writable(&mounts[covering]) => {
+                    let below = destination.strip_prefix(absolute(&mounts[covering]));
+                    (source, Path::new("/").join(below.unwrap_or(&destination)))
+                }
+                // It is in its images, or nothing may be made there.
+                _ => continue,
+            },
         };
-        if mounts[..index].iter().any(covers) {
-            continue;
-        }
-        match file::find_in_root(&root, &destination) {
+        match file::find_in_root(root, &below) {
             Ok(_) => continue,
             Err(error) if error.errno == Errno::ENOENT => {}
             Err(error) => return Err(error.into()),
@@ -669,15 +696,20 @@ fn make_mount_points(config: &Config, rootfs: &Path, held: &gabion_host::Held) -
             _ => false,
         };
         if is_file {
-            finish::empty_file(&root, &destination)
+            finish::empty_file(root, &below)
         } else {
-            finish::directory(&root, &destination).map(drop)
+            finish::directory(root, &below).map(drop)
         }
         .map_err(|failure: Failure| {
             ContainerError::Build(format!("config.json#/mounts/{index}/destination: {failure}"))
         })?;
     }
     Ok(())
+}
+
+fn is_writable(mount: &gabion_baseline::config::Mount) -> bool {
+    let is_not = mount.last_of(&["ro", "rro"], &["rw", "rrw"]);
+    is_not != Some(true)
 }
 
 fn utf8(path: &Path) -> Result<String> {
