@@ -266,6 +266,55 @@ fn nothing_is_left_of_those_who_outlive_the_first_process() {
 }
 
 #[test]
+fn what_annotations_say_of_the_scopes_end_is_so_and_what_else_they_say_is_not() {
+    if !has_systemd() {
+        return skip("no systemd here");
+    }
+    let site = Site::with_systemd();
+    let mut container = site.container();
+    container
+        .arguments
+        .extend(["--profile".into(), "privileged".into()]);
+    container.config["process"]["args"] = json!(["/bin/sleep", "1000"]);
+    container.config["annotations"] = json!({
+        "org.systemd.property.RuntimeMaxSec": "3",
+        "org.systemd.property.TimeoutStopUSec": "uint64 2000000",
+        "org.systemd.property.KillSignal": "9",
+        "org.systemd.property.Delegate": "false",
+        "org.systemd.property.MemoryMax": "uint64 4096",
+    });
+    container.create().ok();
+    container.start().ok();
+    let names = "RuntimeMaxUSec,TimeoutStopUSec,KillSignal,Delegate,MemoryMax,CollectMode";
+    let shown = systemctl(&site, &["show", "-p", names, &unit(&container)])
+        .ok()
+        .stdout;
+    for line in [
+        "RuntimeMaxUSec=3s",
+        "TimeoutStopUSec=2s",
+        "KillSignal=9",
+        "Delegate=yes",
+        "MemoryMax=infinity",
+        "CollectMode=inactive",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    container.wait_until_stopped();
+    // Why it ended is to be seen until it is deleted.
+    let result = || systemctl(&site, &["show", "-p", "Result", "--value", &unit(&container)]).stdout;
+    assert!(wait_until(|| result().trim() == "timeout"), "{}", result());
+    container.delete().ok();
+    assert_forgotten(&container);
+
+    let mut container = site.container();
+    container.config["annotations"] = json!({"org.systemd.property.TimeoutStopUSec": "soon"});
+    assert_eq!(container.create().status, 1);
+    let error = site.last_error();
+    assert!(error.contains("\"soon\" is not a number of microseconds"), "{error}");
+    assert_forgotten(&container);
+}
+
+#[test]
 fn a_unit_of_somebody_elses_is_left_alone() {
     if !has_systemd() {
         return skip("no systemd here");

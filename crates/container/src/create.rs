@@ -416,7 +416,10 @@ pub(crate) fn unit_of(
     let unified = resources.and_then(|resources| resources.unified.value());
     let group = unified.and_then(|unified| unified.get("memory.oom.group"));
     unit.ends_as_one = group.is_some_and(|group| group.trim() == "1");
-    Ok(unit)
+    match config.annotations.value() {
+        Some(annotations) => unit.asking(annotations),
+        None => Ok(unit),
+    }
 }
 
 /// Has systemd make the scope, and remembers its cgroup as the container's.

@@ -20,10 +20,14 @@ pub const PROFILE: &str = "org.gabion.profile";
 /// All annotations with this prefix are gabion's own.
 const OURS: &str = "org.gabion.";
 
-/// Properties of a systemd unit that engines set of their own accord, and that grant nothing.
-const HARMLESS_UNIT_PROPERTIES: [&str; 6] = [
+/// Properties of a systemd unit that grant nothing: when and how its own processes end, or what engines set of their own
+/// accord.
+const HARMLESS_UNIT_PROPERTIES: [&str; 9] = [
     "CollectMode",
     "TimeoutStopUSec",
+    "TimeoutStopSec",
+    "RuntimeMaxUSec",
+    "RuntimeMaxSec",
     "KillSignal",
     "DefaultDependencies",
     "After",
@@ -34,8 +38,8 @@ static ANN_01: Rule = Rule {
     id: "ANN-01",
     title: "no annotation steers a runtime",
     meaning: "annotations has run.oci.*, module.wasm.*, io.podman.annotations.seccomp with the value unconfined, or \
-              org.systemd.property.* other than CollectMode, TimeoutStopUSec, KillSignal, \
-              DefaultDependencies, After and Requires.",
+              org.systemd.property.* other than CollectMode, TimeoutStopUSec, TimeoutStopSec, RuntimeMaxUSec, \
+              RuntimeMaxSec, KillSignal, DefaultDependencies, After and Requires.",
     why: "Other runtimes obey these: they replace the seccomp profile, choose another program as handler, or \
           set properties of the systemd unit, commands that run as root included. gabion obeys none of them, \
           and what their author wanted would silently not happen.",
@@ -271,6 +275,7 @@ mod tests {
             "org.systemd.property.CollectMode",
             "org.systemd.property.TimeoutStopUSec",
             "org.systemd.property.KillSignal",
+            "org.systemd.property.RuntimeMaxSec",
             "io.kubernetes.cri.container-type",
             "io.podman.annotations.privileged",
             "io.podman.annotations.seccompx",

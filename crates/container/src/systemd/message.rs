@@ -12,6 +12,8 @@ pub(crate) enum Value {
     Flag(bool),
     /// `t`
     Number(u64),
+    /// `i`
+    Signed(i32),
     /// `au`
     Numbers(Vec<u32>),
     /// `ay`
@@ -24,6 +26,7 @@ impl Value {
             Value::Text(_) => "s",
             Value::Flag(_) => "b",
             Value::Number(_) => "t",
+            Value::Signed(_) => "i",
             Value::Numbers(_) => "au",
             Value::Bytes(_) => "ay",
         }
@@ -84,6 +87,7 @@ impl Writer {
                 self.align(8);
                 self.0.extend(number.to_le_bytes());
             }
+            Value::Signed(number) => self.number(number.cast_unsigned()),
             Value::Numbers(numbers) => self.numbers(numbers),
             Value::Bytes(bytes) => self.array(1, |writer| writer.0.extend(bytes)),
         }

@@ -19,6 +19,7 @@
 //! writes them (`systemctl daemon-reload`), and `systemctl show` says what is true. Devices are guarded by gabion's own
 //! program; systemd leaves those of others where they are, and is told of no rules that it would guard with one more.
 
+mod annotations;
 mod bus;
 mod message;
 mod properties;
@@ -224,6 +225,14 @@ fn start_with(bus: &mut Bus, unit: &Unit, scope: &Scope, pid: Pid) -> std::resul
         // Instead of systemd's own default, until there is a limit.
         ("TasksMax", Value::Number(u64::MAX)),
     ];
+    // That systemd ended it is to be seen until somebody deletes it.
+    if unit.asked.iter().any(|(name, _)| *name == "RuntimeMaxUSec") {
+        properties.retain(|(name, _)| *name != "CollectMode");
+    }
+    for asked in &unit.asked {
+        properties.retain(|(name, _)| *name != asked.0);
+        properties.push(asked.clone());
+    }
     // It can be said now or never.
     if unit.ends_as_one {
         properties.push(("OOMPolicy", Value::Text("kill".to_owned())));

@@ -1,8 +1,10 @@
 //! Which unit of systemd a container is, by its `linux.cgroupsPath`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Whose;
+use super::message::Property;
+use super::{Whose, annotations};
 use crate::error::{ContainerError, Result};
 
 const SCOPE: &str = ".scope";
@@ -25,6 +27,8 @@ pub(crate) struct Unit {
     pub(crate) slice: String,
     /// The kernel ends all of it when it ends one for want of memory (`memory.oom.group`).
     pub(crate) ends_as_one: bool,
+    /// What its annotations ask for.
+    pub(crate) asked: Vec<Property>,
     /// Whose systemd makes it.
     pub(crate) whose: Whose,
 }
@@ -52,6 +56,7 @@ impl Unit {
             name: format!("{prefix}-{name}{SCOPE}"),
             slice: slice.to_owned(),
             ends_as_one: false,
+            asked: Vec::new(),
             whose,
         };
         if name.is_empty() || name.ends_with(SLICE) || !is_name(&unit.name) {
@@ -66,6 +71,15 @@ impl Unit {
             ));
         }
         Ok(unit)
+    }
+
+    /// With the properties that annotations ask for, as far as they may.
+    ///
+    /// # Errors
+    /// [`ContainerError::Unsupported`] for a value that such a property does not have.
+    pub(crate) fn asking(mut self, given: &BTreeMap<String, String>) -> Result<Self> {
+        self.asked = annotations::properties(given)?;
+        Ok(self)
     }
 
     /// Its cgroup, with version 2, if systemd is the host's.
