@@ -159,6 +159,13 @@ fn every_limit_is_the_kernels_and_systemds_and_stays_when_systemd_reads_its_unit
     site.gabion(&["verify", &container.id]).ok();
     site.gabion(&["exec", &container.id, "/bin/true"]).ok();
 
+    // It is rounded from what was asked for, not from what was rounded before.
+    for (period, expected) in [("10000", "12400 10000"), ("50000", "12500 50000")] {
+        site.gabion(&["update", "--cpu-period", period, &container.id])
+            .ok();
+        assert_eq!(values(&container, &["cpu.max"])[0].1, expected);
+        site.gabion(&["verify", &container.id]).ok();
+    }
     site.gabion(&[
         "update",
         "--cpu-quota",
@@ -310,7 +317,10 @@ fn what_annotations_say_of_the_scopes_end_is_so_and_what_else_they_say_is_not() 
     container.config["annotations"] = json!({"org.systemd.property.TimeoutStopUSec": "soon"});
     assert_eq!(container.create().status, 1);
     let error = site.last_error();
-    assert!(error.contains("\"soon\" is not a number of microseconds"), "{error}");
+    assert!(
+        error.contains("\"soon\" is not a number of microseconds"),
+        "{error}"
+    );
     assert_forgotten(&container);
 }
 

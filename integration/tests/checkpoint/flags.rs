@@ -339,7 +339,12 @@ fn cgroups_below_the_containers_own_are_kept_as_it_is_said() {
         checkpoint(&container, &flag).ok();
         assert_goes_on(&container, &flag);
         // With `ignore` all of it is in the container's own, which is the root of its own namespace all the same.
-        assert_eq!(place().ends_with("/inner"), mode != "ignore", "{mode}: {}", place());
+        assert_eq!(
+            place().ends_with("/inner"),
+            mode != "ignore",
+            "{mode}: {}",
+            place()
+        );
         let seen = exec(&container, &["cat", "/proc/self/cgroup"]).ok().stdout;
         assert_eq!(seen.trim(), "0::/", "{mode}");
     }

@@ -401,8 +401,10 @@ fn the_places_of_mounts_in_another_ones_source_are_made_again() {
     fs::write(inner.join("file"), "inner").unwrap();
     edit_array(&mut container.config, "/mounts", |mounts| {
         for (destination, source) in [("/data", &outer), ("/data/for/inner", &inner)] {
-            mounts.push(json!({"destination": destination, "type": "bind", "source": source,
-                "options": ["bind", "nosuid", "nodev"]}));
+            mounts.push(
+                json!({"destination": destination, "type": "bind", "source": source,
+                "options": ["bind", "nosuid", "nodev"]}),
+            );
         }
     });
     begin(&container);

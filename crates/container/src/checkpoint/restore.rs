@@ -218,7 +218,8 @@ fn build(root: &StateRoot, admitted: &Admitted, options: &RestoreOptions) -> Res
             .collect::<std::io::Result<_>>()
             .map_err(ContainerError::file("cannot keep", "the images"))?,
             session: promise.plan.session_keyring.clone(),
-            cgroup_namespace: options.traits.cgroups == CgroupsMode::Ignore && has_own_cgroup_namespace(config),
+            cgroup_namespace: options.traits.cgroups == CgroupsMode::Ignore
+                && has_own_cgroup_namespace(config),
             tell,
             ready,
             go: go.as_raw_fd(),

@@ -33,7 +33,9 @@ pub(super) fn properties(annotations: &BTreeMap<String, String>) -> Result<Vec<P
                 .map(|signal| ("KillSignal", Value::Signed(signal)))
                 .ok_or("the number of a signal"),
             "CollectMode" => match unquoted(text) {
-                mode @ ("inactive" | "inactive-or-failed") => Ok(("CollectMode", Value::Text(mode.to_owned()))),
+                mode @ ("inactive" | "inactive-or-failed") => {
+                    Ok(("CollectMode", Value::Text(mode.to_owned())))
+                }
                 _ => Err("'inactive' or 'inactive-or-failed'"),
             },
             _ => continue,
@@ -66,7 +68,11 @@ fn seconds(text: &str) -> Option<u64> {
         return None;
     }
     let fraction: u64 = format!("{fraction:0<6}")[..6].parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(SECOND)?.checked_add(fraction)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(SECOND)?
+        .checked_add(fraction)
 }
 
 fn signal(text: &str) -> Option<i32> {
@@ -75,14 +81,18 @@ fn signal(text: &str) -> Option<i32> {
 }
 
 fn digits(text: &str) -> Option<&str> {
-    const TYPES: [&str; 8] = ["byte", "int16", "uint16", "int32", "uint32", "int64", "uint64", "double"];
+    const TYPES: [&str; 8] = [
+        "byte", "int16", "uint16", "int32", "uint32", "int64", "uint64", "double",
+    ];
     let text = text.trim();
     let digits = match text.split_once(' ') {
         Some((kind, rest)) if TYPES.contains(&kind) => rest.trim_start(),
         Some(_) => return None,
         None => text,
     };
-    digits.starts_with(|first: char| first.is_ascii_digit()).then_some(digits)
+    digits
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then_some(digits)
 }
 
 fn unquoted(text: &str) -> &str {
@@ -105,15 +115,35 @@ mod tests {
     #[test]
     fn what_is_about_the_scopes_own_end_is_passed_on() {
         for (name, text, property) in [
-            ("TimeoutStopUSec", "uint64 123456789", ("TimeoutStopUSec", Value::Number(123_456_789))),
+            (
+                "TimeoutStopUSec",
+                "uint64 123456789",
+                ("TimeoutStopUSec", Value::Number(123_456_789)),
+            ),
             ("TimeoutStopUSec", "7", ("TimeoutStopUSec", Value::Number(7))),
-            ("TimeoutStopSec", "uint32 3", ("TimeoutStopUSec", Value::Number(3_000_000))),
-            ("RuntimeMaxSec", "2.5", ("RuntimeMaxUSec", Value::Number(2_500_000))),
+            (
+                "TimeoutStopSec",
+                "uint32 3",
+                ("TimeoutStopUSec", Value::Number(3_000_000)),
+            ),
+            (
+                "RuntimeMaxSec",
+                "2.5",
+                ("RuntimeMaxUSec", Value::Number(2_500_000)),
+            ),
             ("RuntimeMaxSec", "0.0000019", ("RuntimeMaxUSec", Value::Number(1))),
             ("RuntimeMaxUSec", "int64 5", ("RuntimeMaxUSec", Value::Number(5))),
             ("KillSignal", "37", ("KillSignal", Value::Signed(37))),
-            ("CollectMode", "'inactive'", ("CollectMode", Value::Text("inactive".to_owned()))),
-            ("CollectMode", "\"inactive-or-failed\"", ("CollectMode", Value::Text("inactive-or-failed".to_owned()))),
+            (
+                "CollectMode",
+                "'inactive'",
+                ("CollectMode", Value::Text("inactive".to_owned())),
+            ),
+            (
+                "CollectMode",
+                "\"inactive-or-failed\"",
+                ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+            ),
         ] {
             assert_eq!(of(name, text), Ok(vec![property]), "{name}={text}");
         }
@@ -121,7 +151,16 @@ mod tests {
 
     #[test]
     fn what_is_not_for_a_container_to_choose_is_left_alone() {
-        for name in ["ExecStopPost", "Requires", "After", "MemoryMax", "Delegate", "Slice", "timeoutstopusec", ""] {
+        for name in [
+            "ExecStopPost",
+            "Requires",
+            "After",
+            "MemoryMax",
+            "Delegate",
+            "Slice",
+            "timeoutstopusec",
+            "",
+        ] {
             assert_eq!(of(name, "'x'"), Ok(Vec::new()), "{name}");
         }
         let foreign = [("run.oci.x".to_owned(), "1".to_owned())];
@@ -148,7 +187,13 @@ mod tests {
             let error = of(name, text).unwrap_err();
             assert!(error.contains("is not "), "{name}={text}: {error}");
         }
-        let twice = ["TimeoutStopSec", "TimeoutStopUSec"].map(|name| (format!("{PREFIX}{name}"), "1".to_owned()));
-        assert!(properties(&twice.into()).unwrap_err().to_string().contains("twice"));
+        let twice =
+            ["TimeoutStopSec", "TimeoutStopUSec"].map(|name| (format!("{PREFIX}{name}"), "1".to_owned()));
+        assert!(
+            properties(&twice.into())
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
     }
 }

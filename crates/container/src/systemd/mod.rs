@@ -39,7 +39,7 @@ use crate::error::{ContainerError, Result};
 use bus::Bus;
 use message::{Property, Value, Writer};
 
-pub(crate) use properties::{Told, granted_quota};
+pub(crate) use properties::{Told, granted, granted_quota};
 pub(crate) use unit::Unit;
 
 /// Whose systemd is asked.

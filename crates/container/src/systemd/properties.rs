@@ -102,16 +102,22 @@ impl Told {
     }
 
     /// Writes again what systemd has written otherwise just now: whether all end together, which it can be told with the
-    /// unit's beginning alone. A quota stays as systemd wrote it, in hundredths of a CPU: it would write it so at any
-    /// other time, and a limit that changes with somebody's `daemon-reload` is no promise.
+    /// unit's beginning alone, and the period that no quota is for. A quota is from now on what systemd makes of it: it
+    /// would write that at any other time, and a limit that changes with somebody's `daemon-reload` is no promise.
     pub(crate) fn write_again(&self, cgroups: &[PathBuf]) -> Result<()> {
         let after = Told::read(cgroups)?;
-        let (Some(text), Some(cgroup)) = (self.0.get(TOGETHER), cgroups.first()) else {
-            return Ok(());
-        };
-        if after.0.get(TOGETHER) != Some(text) {
-            let path = cgroup.join(TOGETHER);
-            fs::write(&path, text).map_err(ContainerError::file("cannot write", path))?;
+        for file in [QUOTA, TOGETHER] {
+            let (Some(text), Some(cgroup)) = (self.0.get(file), cgroups.first()) else {
+                continue;
+            };
+            let text = match granted(text) {
+                Some(granted) if file == QUOTA => granted,
+                _ => text.clone(),
+            };
+            if after.0.get(file) != Some(&text) {
+                let path = cgroup.join(file);
+                fs::write(&path, text).map_err(ContainerError::file("cannot write", path))?;
+            }
         }
         Ok(())
     }
@@ -120,6 +126,12 @@ impl Told {
 /// The quota that systemd makes of one when it writes it: up to the next hundredth of a CPU.
 pub(crate) fn granted_quota(quota: u64, period: u64) -> u64 {
     per_second(Some(quota), period).saturating_mul(period) / 1_000_000
+}
+
+/// The same of a file's text; `None` for one without a quota.
+pub(crate) fn granted(text: &str) -> Option<String> {
+    let (wanted, period) = quota(text)?;
+    Some(format!("{} {period}", granted_quota(wanted?, period)))
 }
 
 /// `quota period`; no quota is `max`.

@@ -10,6 +10,7 @@ pub(crate) use gabion_descent::status::members;
 use nix::errno::Errno;
 
 use crate::error::{ContainerError, Result};
+use crate::systemd;
 
 /// The kernel counts memory in pages of this size, and shows multiples of it.
 const PAGE: i64 = 4096;
@@ -19,6 +20,8 @@ const PAGE: i64 = 4096;
 pub(crate) enum Expect {
     /// This text; several words are compared word by word.
     Text(String),
+    /// This quota and its period, or the quota that systemd makes of it.
+    Quota(String),
     /// This many bytes, in whole pages; -1 for no limit.
     Size(i64),
     /// This number of shares, which the kernel bends into a range of its own without an error.
@@ -199,6 +202,10 @@ impl Expect {
     fn holds(&self, found: &str) -> bool {
         match self {
             Expect::Text(text) => found.split_whitespace().eq(text.split_whitespace()),
+            Expect::Quota(text) => {
+                let same = |text: &str| found.split_whitespace().eq(text.split_whitespace());
+                same(text) || systemd::granted(text).is_some_and(|granted| same(&granted))
+            }
             Expect::Size(wanted) => {
                 let size = match found {
                     "max" => Some(i64::MAX),
@@ -308,6 +315,9 @@ mod tests {
             (Expect::Set("0,1".to_owned()), "0-1"),
             (Expect::Set(String::new()), ""),
             (Expect::Text("max 100000".to_owned()), "max 100000"),
+            (Expect::Quota("max 100000".to_owned()), "max 100000"),
+            (Expect::Quota("12345 50000".to_owned()), "12345 50000"),
+            (Expect::Quota("12345 50000".to_owned()), "12500 50000"),
             (
                 Expect::Line("8:0 rbps=1".to_owned()),
                 "8:0 rbps=1 wbps=max riops=max wiops=max",
@@ -321,6 +331,9 @@ mod tests {
             (Expect::Size(8192), "max"),
             (Expect::Set("0".to_owned()), "0-1"),
             (Expect::Text("8".to_owned()), "max"),
+            (Expect::Quota("12345 50000".to_owned()), "12346 50000"),
+            (Expect::Quota("12345 50000".to_owned()), "12500 100000"),
+            (Expect::Quota("12345 50000".to_owned()), "max 50000"),
             (Expect::Line("8:0 rbps=1".to_owned()), "8:0 rbps=max wbps=1"),
         ] {
             assert!(!expect.holds(found), "{expect:?} {found:?}");

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::files::{Expect, Files, Write, answered, members};
 use crate::error::{ContainerError, Result};
+use crate::systemd;
 
 /// What is to be changed.
 pub(crate) struct Change<'a> {
@@ -324,7 +325,13 @@ impl<'a> Change<'a> {
                 let mut words = now.split_whitespace();
                 let (quota_now, period_now) =
                     (words.next().unwrap_or("max"), words.next().unwrap_or("100000"));
-                let quota = quota.map_or_else(
+                // The file may have it rounded up, and would once more.
+                let given = self.whole.cpu.value().and_then(|cpu| number(&cpu.quota));
+                let is_granted = |quota: &i64| {
+                    let before = format!("{quota} {period_now}");
+                    systemd::granted(&before).is_some_and(|granted| granted == now)
+                };
+                let quota = quota.or(given.filter(is_granted)).map_or_else(
                     || quota_now.to_owned(),
                     |quota| {
                         if quota > 0 {
@@ -340,7 +347,13 @@ impl<'a> Change<'a> {
                 } else {
                     "/cpu/quota"
                 };
-                plain(files, pointer, &["cpu.max"], format!("{quota} {period}"))?;
+                let value = format!("{quota} {period}");
+                files.set(Write {
+                    pointer,
+                    names: &["cpu.max"],
+                    expect: Expect::Quota(value.clone()),
+                    value,
+                })?;
             }
         } else {
             let set_period = |files: &mut Files<'_>| match period {
