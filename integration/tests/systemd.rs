@@ -284,7 +284,7 @@ fn what_annotations_say_of_the_scopes_end_is_so_and_what_else_they_say_is_not() 
         .extend(["--profile".into(), "privileged".into()]);
     container.config["process"]["args"] = json!(["/bin/sleep", "1000"]);
     container.config["annotations"] = json!({
-        "org.systemd.property.RuntimeMaxSec": "3",
+        "org.systemd.property.RuntimeMaxSec": "15",
         "org.systemd.property.TimeoutStopUSec": "uint64 2000000",
         "org.systemd.property.KillSignal": "9",
         "org.systemd.property.Delegate": "false",
@@ -297,7 +297,7 @@ fn what_annotations_say_of_the_scopes_end_is_so_and_what_else_they_say_is_not() 
         .ok()
         .stdout;
     for line in [
-        "RuntimeMaxUSec=3s",
+        "RuntimeMaxUSec=15s",
         "TimeoutStopUSec=2s",
         "KillSignal=9",
         "Delegate=yes",
