@@ -37,7 +37,7 @@ const HARMLESS_UNIT_PROPERTIES: [&str; 9] = [
 static ANN_01: Rule = Rule {
     id: "ANN-01",
     title: "no annotation steers a runtime",
-    meaning: "annotations has run.oci.*, module.wasm.*, io.podman.annotations.seccomp with the value unconfined, or \
+    meaning: "annotations has run.oci.*, module.wasm.*, org.criu.config, io.podman.annotations.seccomp with the value unconfined, or \
               org.systemd.property.* other than CollectMode, TimeoutStopUSec, TimeoutStopSec, RuntimeMaxUSec, \
               RuntimeMaxSec, KillSignal, DefaultDependencies, After and Requires.",
     why: "Other runtimes obey these: they replace the seccomp profile, choose another program as handler, or \
@@ -152,6 +152,8 @@ fn steering(case: &Case<'_>, violations: &mut Violations) {
             "steers crun"
         } else if key.starts_with("module.wasm.") {
             "chooses a WebAssembly handler"
+        } else if key == "org.criu.config" {
+            "names a configuration of CRIU's, with programs that CRIU runs as root"
         } else if key == "io.podman.annotations.seccomp" && value == "unconfined" {
             // Any other value is the file whose profile podman has put into linux.seccomp, where it is judged.
             "asks for no seccomp filter"
@@ -227,6 +229,7 @@ mod tests {
     fn annotations_that_steer_other_runtimes_are_refused() {
         for key in [
             "run.oci.handler",
+            "org.criu.config",
             "run.oci.seccomp_bpf_data",
             "run.oci.x",
             "module.wasm.image/variant",
