@@ -27,6 +27,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use crate::error::{ContainerError, Result};
+use crate::hooks;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -99,9 +100,6 @@ impl Entry {
 }
 
 fn is_possible(config: &Config) -> bool {
-    let hooks = config.hooks.value();
-    let in_runtime = hooks
-        .is_some_and(|hooks| !hooks.prestart.items().is_empty() || !hooks.create_runtime.items().is_empty());
     let memory = config
         .linux
         .value()
@@ -111,7 +109,7 @@ fn is_possible(config: &Config) -> bool {
         .copied()
         .unwrap_or(0);
     let is_tight = (1..ROOM_FOR_THE_BUILDER).contains(&memory);
-    !in_runtime && !is_tight && !binds_cgroups(config) && !has_cgroups_bound(config)
+    !hooks::are_in_runtime(config) && !is_tight && !binds_cgroups(config) && !has_cgroups_bound(config)
 }
 
 /// True if a mount of the cgroups may come about as a bind mount from within a user namespace: the cgroup namespace is

@@ -107,6 +107,12 @@ pub(crate) struct Trampolines {
     pub(crate) _errands: Vec<OwnedFd>,
 }
 
+/// True if hooks run in the runtime's own namespaces while the container is built (config.md, "Hooks").
+pub(crate) fn are_in_runtime(config: &Config) -> bool {
+    let hooks = config.hooks.value();
+    hooks.is_some_and(|hooks| !hooks.prestart.items().is_empty() || !hooks.create_runtime.items().is_empty())
+}
+
 /// Makes one trampoline for each point that libcontainer has to run.
 ///
 /// What it has to do is written to memory that it inherits: it may be longer than an argument of a program can be

@@ -33,6 +33,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{ContainerError, Result};
 use crate::finish::{DEVICES, LINKS};
+use crate::hooks;
 use crate::mount_options;
 use crate::systemd::Unit;
 use crate::trees::{self, Tree};
@@ -231,13 +232,20 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
 
 /// Which of `linux.namespaces` the builder enters before it builds: a network namespace that is joined together with a
 /// user namespace. libcontainer enters the user namespace first, and has no rights any more to join one that is
-/// another's. Hooks that run in the runtime's namespaces would be in it too: with these it stays as it is.
+/// another's. Hooks that run in the runtime's namespaces would be in it too, and interfaces that are to be moved would not
+/// be seen from there: with these it stays as it is.
 pub(crate) fn network_to_enter(config: &Config, rootless: bool) -> Option<usize> {
-    let hooks = config.hooks.value();
-    let in_runtime = hooks
-        .is_some_and(|hooks| !hooks.prestart.items().is_empty() || !hooks.create_runtime.items().is_empty());
-    let namespaces = config.linux.value()?.namespaces.items();
-    if rootless || in_runtime || !namespaces.iter().any(|entry| entry.kind == "user") {
+    let linux = config.linux.value()?;
+    let namespaces = linux.namespaces.items();
+    let moves_interfaces = linux
+        .net_devices
+        .value()
+        .is_some_and(|devices| !devices.is_empty());
+    if rootless
+        || moves_interfaces
+        || hooks::are_in_runtime(config)
+        || !namespaces.iter().any(|entry| entry.kind == "user")
+    {
         return None;
     }
     namespaces
@@ -456,10 +464,7 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
             ("uidMappings", linux.uid_mappings.items()),
             ("gidMappings", linux.gid_mappings.items()),
         ] {
-            let has_root = ranges
-                .iter()
-                .any(|range| range.container_id == 0 && range.size > 0);
-            if !ranges.is_empty() && !has_root {
+            if !ranges.is_empty() && trees::root_of(ranges).is_none() {
                 return unsupported(
                     format!("/linux/{name}"),
                     "nothing is mapped to 0, and a container is built by root of its user namespace. Map an id to 0; \
@@ -518,5 +523,42 @@ fn object<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String,
     match value {
         Value::Object(map) => map,
         _ => unreachable!("made an object just above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gabion_baseline::Allegation;
+
+    use super::*;
+
+    #[test]
+    fn a_network_namespace_is_entered_first_unless_somebody_needs_the_hosts() {
+        let network = r#"{"type":"network","path":"/run/netns/x"}"#;
+        let user = r#"{"type":"user","path":"/run/userns/x"}"#;
+        for (namespaces, linux, rest, expected) in [
+            (format!("{user},{network}"), "", "", Some(1)),
+            (format!(r#"{network},{{"type":"user"}}"#), "", "", Some(0)),
+            (network.to_owned(), "", "", None),
+            (format!(r#"{user},{{"type":"network"}}"#), "", "", None),
+            (
+                format!("{user},{network}"),
+                r#","netDevices":{"eth1":{}}"#,
+                "",
+                None,
+            ),
+            (
+                format!("{user},{network}"),
+                "",
+                r#","hooks":{"createRuntime":[{"path":"/bin/true"}]}"#,
+                None,
+            ),
+        ] {
+            let text =
+                format!(r#"{{"ociVersion":"1.3.0","linux":{{"namespaces":[{namespaces}]{linux}}}{rest}}}"#);
+            let config = Allegation::parse(text.as_bytes()).unwrap();
+            assert_eq!(network_to_enter(config.config(), false), expected, "{text}");
+            assert_eq!(network_to_enter(config.config(), true), None, "{text}");
+        }
     }
 }

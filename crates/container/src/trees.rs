@@ -161,7 +161,7 @@ fn is_reachable(config: &Config, path: &Path) -> bool {
 }
 
 /// What the id 0 of a namespace is outside.
-fn root_of(ranges: &[IdMapping]) -> Option<u32> {
+pub(crate) fn root_of(ranges: &[IdMapping]) -> Option<u32> {
     let first = ranges
         .iter()
         .find(|range| range.container_id == 0 && range.size > 0);
