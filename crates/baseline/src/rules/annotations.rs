@@ -37,8 +37,8 @@ const HARMLESS_UNIT_PROPERTIES: [&str; 9] = [
 static ANN_01: Rule = Rule {
     id: "ANN-01",
     title: "no annotation steers a runtime",
-    meaning: "annotations has run.oci.*, module.wasm.*, org.criu.config, io.podman.annotations.seccomp with the value unconfined, or \
-              org.systemd.property.* other than CollectMode, TimeoutStopUSec, TimeoutStopSec, RuntimeMaxUSec, \
+    meaning: "annotations has run.oci.*, module.wasm.*, org.criu.config, io.podman.annotations.seccomp with the value \
+              unconfined, or org.systemd.property.* other than CollectMode, TimeoutStopUSec, TimeoutStopSec, RuntimeMaxUSec, \
               RuntimeMaxSec, KillSignal, DefaultDependencies, After and Requires.",
     why: "Other runtimes obey these: they replace the seccomp profile, choose another program as handler, or \
           set properties of the systemd unit, commands that run as root included. gabion obeys none of them, \

@@ -679,7 +679,7 @@ fn make_mount_points(config: &Config, rootfs: &Path, held: &gabion_host::Held) -
         let (root, below) = match covering {
             None => (&root, destination.clone()),
             Some(covering) => match held.sources.get(covering).and_then(Option::as_ref) {
-                Some(source) if mounts[covering].is_bind() && is_writable(&mounts[covering]) => {
+                Some(source) if mounts[covering].is_bind() && !mounts[covering].is_readonly() => {
                     let below = destination.strip_prefix(absolute(&mounts[covering]));
                     (source, Path::new("/").join(below.unwrap_or(&destination)))
                 }
@@ -706,11 +706,6 @@ fn make_mount_points(config: &Config, rootfs: &Path, held: &gabion_host::Held) -
         })?;
     }
     Ok(())
-}
-
-fn is_writable(mount: &gabion_baseline::config::Mount) -> bool {
-    let is_not = mount.last_of(&["ro", "rro"], &["rw", "rrw"]);
-    is_not != Some(true)
 }
 
 fn utf8(path: &Path) -> Result<String> {

@@ -126,9 +126,9 @@ fn nosuid_nodev(case: &Case<'_>, violations: &mut Violations) {
         let place = place(case, index);
         let needs_devices =
             place == "/dev" || Bind::of(case, index, mount).is_some_and(|bind| holds_devices(&bind));
-        let mut missing = lacking(mount, ["nosuid", "suid", "rnosuid", "rsuid"]);
+        let mut missing = lacking(mount, NOSUID);
         if !needs_devices {
-            missing.extend(lacking(mount, ["nodev", "dev", "rnodev", "rdev"]));
+            missing.extend(lacking(mount, NODEV));
         }
         if missing.is_empty() {
             continue;
@@ -153,12 +153,23 @@ fn nosuid_nodev(case: &Case<'_>, violations: &mut Violations) {
     }
 }
 
-/// What must be added for a mount to have an option, given its name, its opposite's, and those of both for all
-/// mounts below. The engine applies the latter last, and of two that contradict each other the one that sets.
-fn lacking(
-    mount: &Mount,
-    [wanted, opposite, recursive, recursive_opposite]: [&'static str; 4],
-) -> Vec<&'static str> {
+/// An option that restricts, its opposite, and both for all mounts below.
+type Words = [&'static str; 4];
+
+const NOSUID: Words = ["nosuid", "suid", "rnosuid", "rsuid"];
+const NODEV: Words = ["nodev", "dev", "rnodev", "rdev"];
+
+/// All of them.
+const RESTRICTIONS: [Words; 5] = [
+    ["ro", "rw", "rro", "rrw"],
+    NOSUID,
+    NODEV,
+    ["noexec", "exec", "rnoexec", "rexec"],
+    ["nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"],
+];
+
+/// What must be added for a mount to have an option. The engine applies the latter last, and of two that contradict each other the one that sets.
+fn lacking(mount: &Mount, [wanted, opposite, recursive, recursive_opposite]: Words) -> Vec<&'static str> {
     if has(mount, recursive) {
         return Vec::new();
     }
@@ -209,10 +220,10 @@ pub(super) static MNT_16: Rule = Rule {
 };
 
 fn nothing_lifted(case: &Case<'_>, violations: &mut Violations) {
-    const BELOW_TOO: [&str; 5] = ["rrw", "rsuid", "rdev", "rexec", "rsymfollow"];
+    let lifts_below = |option: &str| RESTRICTIONS.iter().any(|[.., word]| *word == option);
     for (index, mount) in mounts(case).filter(|(_, mount)| mount.is_bind()) {
         let below = mount.options.items().iter().enumerate();
-        let mut below = below.filter(|(_, option)| BELOW_TOO.contains(&option.as_str()));
+        let mut below = below.filter(|(_, option)| lifts_below(option));
         if has(mount, "rbind")
             && let Some((at, word)) = below.next()
         {
@@ -233,14 +244,10 @@ fn nothing_lifted(case: &Case<'_>, violations: &mut Violations) {
         let Some(Ok(source)) = Bind::of(case, index, mount).map(|bind| bind.fact) else {
             continue;
         };
-        let words = |word: &&'static str| match *word {
-            "ro" => lacking(mount, ["ro", "rw", "rro", "rrw"]),
-            "nosuid" => lacking(mount, ["nosuid", "suid", "rnosuid", "rsuid"]),
-            "nodev" => lacking(mount, ["nodev", "dev", "rnodev", "rdev"]),
-            "noexec" => lacking(mount, ["noexec", "exec", "rnoexec", "rexec"]),
-            _ => lacking(mount, ["nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"]),
-        };
-        let lifted: Vec<&'static str> = source.restrictions.iter().flat_map(words).collect();
+        let there = RESTRICTIONS
+            .iter()
+            .filter(|[word, ..]| source.restrictions.contains(word));
+        let lifted: Vec<&'static str> = there.flat_map(|words| lacking(mount, *words)).collect();
         if lifted.is_empty() {
             continue;
         }
