@@ -33,7 +33,7 @@ use crate::idmap;
 use crate::limits;
 use crate::listener;
 use crate::normalize;
-use crate::owned_cgroup;
+use crate::owned_cgroup::OwnedCgroup;
 use crate::plan;
 use crate::promise::{Promise, Surroundings};
 use crate::rewrite;
@@ -120,23 +120,17 @@ pub(crate) fn create_watched(
     check_console(config, options)?;
     let cgroup_mode = gabion_host::cgroup::mode().map_err(ContainerError::Other)?;
     let unit = unit(config, options, cgroup_mode)?;
-    let owned = match (options.rootless, &unit, cgroup_mode) {
-        (true, None, CgroupMode::Unified) => {
-            Some(owned_cgroup::find(&normalize::default_cgroups_path(config, id)))
-        }
-        _ => None,
+    let OwnedCgroup {
+        cgroup: owned,
+        is_in,
+        why_not,
+    } = match (options.rootless, &unit, cgroup_mode) {
+        (true, None, CgroupMode::Unified) => OwnedCgroup::of(&normalize::default_cgroups_path(config, id)),
+        _ => OwnedCgroup::default(),
     };
     if options.rootless {
-        let has_cgroup = unit.is_some() || matches!(owned, Some(Ok(_)));
-        let why_not = owned.as_ref().and_then(|owned| owned.as_ref().err());
-        rootless::check(config, has_cgroup, why_not.map(String::as_str))?;
+        rootless::check(config, unit.is_some() || owned.is_some(), why_not.as_deref())?;
     }
-    let is_in = owned.as_ref().and_then(|owned| match owned {
-        Ok(owned) => Some(owned.clone()),
-        // Without any of its own it stays where it is.
-        Err(_) => owned_cgroup::current().ok(),
-    });
-    let owned = owned.and_then(std::result::Result::ok);
     let rootfs = rootfs(config, &options.bundle)?;
     limits::check_unified(config, cgroup_mode)?;
     let uid = config
@@ -273,15 +267,20 @@ pub(crate) fn create_watched(
         };
         let built = build(
             &locked,
-            Entered {
+            &Building {
+                id: id.to_owned(),
+                bundle: locked.path().join("bundle"),
+                engine: locked.path().join("engine"),
+                console_socket: options.console_socket.clone(),
+                no_pivot: options.no_pivot,
+                preserved_descriptors: options.preserved_descriptors,
                 cgroup: entry,
                 owned_cgroup: owned,
                 network,
+                scope: record.scope.clone().filter(|_| options.rootless),
                 rootless,
-                scope: record.scope.as_ref().filter(|_| options.rootless),
             },
             &document,
-            options,
             channel,
             |to_create, to_start| {
                 let mounts = finish::Prepared {
@@ -455,57 +454,31 @@ fn prepare(
     }
 }
 
-/// What the builder enters before libcontainer builds, as [`Building`] has it.
-struct Entered<'a> {
-    cgroup: Option<Entry>,
-    owned_cgroup: Option<PathBuf>,
-    network: Option<OwnedFd>,
-    rootless: Option<Rootless>,
-    scope: Option<&'a Scope>,
-}
-
 fn build(
     locked: &Locked,
-    entered: Entered<'_>,
+    building: &Building,
     document: &serde_json::Value,
-    options: &CreateOptions,
     channel: ReportChannel,
     descent: impl FnOnce(OwnedFd, OwnedFd) -> Descent,
     meanwhile: impl FnOnce(),
 ) -> Result<Pid> {
-    let directory = locked.path();
-    let bundle = directory.join("bundle");
-    let engine = directory.join("engine");
-    for path in [&bundle, &engine] {
+    for path in [&building.bundle, &building.engine] {
         DirBuilder::new()
             .mode(0o700)
             .create(path)
             .map_err(ContainerError::file("cannot make", path))?;
     }
     let text = serde_json::to_vec(document).map_err(|error| ContainerError::Other(error.to_string()))?;
-    write_atomically(&bundle.join("config.json"), &text, 0o600)?;
-    let fifo = directory.join(START_FIFO);
+    write_atomically(&building.bundle.join("config.json"), &text, 0o600)?;
+    let fifo = locked.path().join(START_FIFO);
     mkfifo(&fifo, Mode::from_bits_truncate(0o600))
         .map_err(ContainerError::call(format!("mkfifo({fifo:?})")))?;
     // For reading too: init counts as the reader whose absence says that the program has begun, and a FIFO
     // opened so needs no partner.
     let to_start = open(&fifo, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(ContainerError::call(format!("open({fifo:?}, O_RDWR)")))?;
-    let building = Building {
-        id: options.id.to_string(),
-        bundle,
-        engine,
-        console_socket: options.console_socket.clone(),
-        no_pivot: options.no_pivot,
-        preserved_descriptors: options.preserved_descriptors,
-        cgroup: entered.cgroup,
-        owned_cgroup: entered.owned_cgroup,
-        network: entered.network,
-        scope: entered.scope.cloned(),
-        rootless: entered.rootless,
-    };
     builder::build(
-        &building,
+        building,
         channel,
         |to_create| descent(to_create, to_start),
         meanwhile,

@@ -15,8 +15,36 @@ use crate::error::{ContainerError, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// What there is to know before a container is built without root and without systemd.
+#[derive(Debug, Default)]
+pub(crate) struct OwnedCgroup {
+    /// The container's own, which can be made.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Where the builder is: there, or where the caller is.
+    pub(crate) is_in: Option<PathBuf>,
+    /// Why there is none.
+    pub(crate) why_not: Option<String>,
+}
+
+impl OwnedCgroup {
+    pub(crate) fn of(cgroups_path: &str) -> Self {
+        match find(cgroups_path) {
+            Ok(cgroup) => OwnedCgroup {
+                is_in: Some(cgroup.clone()),
+                cgroup: Some(cgroup),
+                why_not: None,
+            },
+            Err(why_not) => OwnedCgroup {
+                cgroup: None,
+                is_in: current().ok(),
+                why_not: Some(why_not),
+            },
+        }
+    }
+}
+
 /// The container's cgroup, if it can be made without root; else why it cannot.
-pub(crate) fn find(cgroups_path: &str) -> std::result::Result<PathBuf, String> {
+fn find(cgroups_path: &str) -> std::result::Result<PathBuf, String> {
     let current = current()?;
     let below = Path::new(cgroups_path.trim_start_matches('/'));
     if !below
@@ -45,7 +73,7 @@ pub(crate) fn find(cgroups_path: &str) -> std::result::Result<PathBuf, String> {
 }
 
 /// The cgroup that the calling process is in.
-pub(crate) fn current() -> std::result::Result<PathBuf, String> {
+fn current() -> std::result::Result<PathBuf, String> {
     let text = fs::read_to_string("/proc/self/cgroup")
         .map_err(|error| format!("cannot read /proc/self/cgroup: {error}"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
